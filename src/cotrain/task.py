@@ -1,0 +1,1 @@
+"""What is learned: a task, its loss, its metrics, and what happens to its missing labels."""
