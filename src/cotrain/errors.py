@@ -1,0 +1,19 @@
+"""What can go wrong for a user: every error says what was wrong, what was got and what to do."""
+
+__all__ = ["CotrainError", "DataError", "StudyError", "TrainingDivergedError"]
+
+
+class CotrainError(Exception):
+    """Base of every error that cotrain raises on purpose; the command line prints it as one sentence."""
+
+
+class DataError(CotrainError, ValueError):
+    """The data cannot be trained on as it is: a target, an input or a file is not what it must be."""
+
+
+class StudyError(CotrainError, ValueError):
+    """A study's folder or configuration does not fit what was asked."""
+
+
+class TrainingDivergedError(CotrainError, ArithmeticError):
+    """A loss became NaN or infinite; what was saved before that step is still there."""

@@ -1,0 +1,139 @@
+"""Metrics per task, in the target's own units: torchmetrics over the labelled samples."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multilabel_auroc,
+    multilabel_stat_scores,
+)
+from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
+
+from cotrain.kernels import NO_CLASS
+from cotrain.task import Targets, Task, TaskSet
+
+__all__ = ["PRIMARY_METRIC", "SMALLER_IS_BETTER", "own_metric_name", "primary_metric", "task_metrics"]
+
+PRIMARY_METRIC: Mapping[str, str] = {
+    "binary": "auroc",  # the only one of the four that neither a threshold nor a rare class distorts
+    "multiclass": "accuracy",
+    "regression": "mae",
+    "custom": "loss",
+}
+SMALLER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
+
+
+def primary_metric(task: Task) -> str:
+    """The one metric that stands for a task in a table; its own metric if it has one."""
+    return PRIMARY_METRIC[task.kind] if task.metric is None else own_metric_name(task)
+
+
+def own_metric_name(task: Task) -> str:
+    """The name under which the task's own metric is reported."""
+    name = getattr(task.metric, "__name__", None)
+    return str(name) if name else type(task.metric).__name__
+
+
+def task_metrics(tasks: TaskSet, outputs: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
+    """Every task's metrics.
+
+    Args:
+        tasks: The tasks; regression tasks know their units.
+        outputs: Packed outputs [N, O].
+        targets: [N, T] or {task name: tensor}; unlabelled entries are left out.
+
+    Returns:
+        For each task: binary: accuracy, balanced_accuracy, f1 (0 without a positive prediction), auroc;
+        multiclass: accuracy, balanced_accuracy; regression, in the target's own units: mae, rmse, r2; and the
+        task's own metric under its name. NaN where the labels do not define it, such as auroc with one class.
+
+    Raises:
+        ValueError: If a regression task does not know its units.
+    """
+    without_units = [task.name for task in tasks if task.kind == "regression" and task.scale is None]
+    if without_units:
+        raise ValueError(
+            f"The units of regression tasks {without_units} are not known, so outputs cannot be compared with targets."
+            " Use the tasks that fit returned (result.tasks), or tasks.with_units(training_targets)."
+        )
+    predictions = tasks.predictions(outputs)
+    found: dict[str, dict[str, float]] = {task.name: {} for task in tasks}
+    binary = [task.name for task in tasks if task.kind == "binary"]
+    if binary:
+        columns = torch.stack([tasks.target_of(name, targets).flatten() for name in binary], dim=1)
+        found.update(_binary_metrics(binary, torch.stack([predictions[name] for name in binary], dim=1), columns))
+    for task in tasks:
+        if task.kind == "binary" and task.metric is None:
+            continue
+        target = tasks.target_of(task.name, targets)
+        labelled = _labelled(task, target)
+        if bool(labelled.any()):
+            found[task.name].update(_metrics_of(task, predictions[task.name][labelled], target[labelled]))
+    return found
+
+
+def _labelled(task: Task, target: Tensor) -> Tensor:
+    missing = torch.isnan(target) if target.is_floating_point() else torch.zeros_like(target, dtype=torch.bool)
+    if task.kind in ("binary", "multiclass"):
+        missing = missing | (target == NO_CLASS)
+    return ~missing.flatten(1).any(1) if target.dim() > 1 else ~missing
+
+
+def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
+    """All binary tasks [N, t] at once."""
+    missing = torch.isnan(targets) | (targets == NO_CLASS)
+    classes = torch.where(missing, NO_CLASS, targets.nan_to_num()).long()
+    # validate_args=False: torchmetrics would refuse a single task, which its kernels compute correctly.
+    scores = multilabel_stat_scores(
+        probabilities, classes, len(names), average="none", ignore_index=NO_CLASS, validate_args=False
+    ).reshape(len(names), 5)
+    tp, fp, tn, fn, _ = scores.double().unbind(1)
+    auroc = _auroc(probabilities, classes, tp + fn, tn + fp)
+    columns = {
+        "accuracy": (tp + tn) / (tp + fp + tn + fn),
+        "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
+        "f1": torch.where(2 * tp + fp + fn > 0, 2 * tp / (2 * tp + fp + fn).clamp(min=1), 0.0),
+        "auroc": auroc,
+    }
+    return {
+        name: {metric: float(values[number]) for metric, values in columns.items()} for number, name in enumerate(names)
+    }
+
+
+def _auroc(probabilities: Tensor, classes: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No (positive|negative) samples")  # answered by NaN below
+        values = multilabel_auroc(
+            probabilities,
+            classes,
+            classes.shape[1],
+            average="none",
+            ignore_index=NO_CLASS,
+            validate_args=False,
+        )
+    return torch.where((positives > 0) & (negatives > 0), values.reshape(-1).double(), torch.nan)
+
+
+def _metrics_of(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if task.kind == "multiclass":
+        classes = targets.long()
+        found["accuracy"] = float((predictions.argmax(1) == classes).double().mean())
+        found["balanced_accuracy"] = float(
+            multiclass_accuracy(predictions, classes, num_classes=task.n_outputs, average="macro")
+        )
+    elif task.kind == "regression":
+        predictions, targets = predictions.double(), targets.double()
+        found["mae"] = float(mean_absolute_error(predictions, targets))
+        found["rmse"] = float(mean_squared_error(predictions, targets, squared=False))
+        several = len(targets) > 1 and bool((targets != targets[0]).any())
+        found["r2"] = float(r2_score(predictions, targets)) if several else float("nan")
+    if task.metric is not None:
+        metric = copy.deepcopy(task.metric) if isinstance(task.metric, Metric) else task.metric
+        found[own_metric_name(task)] = float(metric(predictions, targets))
+    return found

@@ -1,0 +1,53 @@
+"""Progress of long work: a callback that the work calls, and a bar that listens to it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["Listener", "progress_bar", "silent"]
+
+Listener = Callable[[int, int, str], None]
+"""Called as listener(done, total, note): units of work done, units in all, and a few words on the state."""
+
+
+def silent(done: int, total: int, note: str) -> None:
+    """Listen and show nothing: the default of the library's functions."""
+
+
+@contextmanager
+def progress_bar(description: str, console: Console | None = None) -> Iterator[Listener]:
+    """Show one bar on standard error while the body runs.
+
+    Args:
+        description: What is being done, in a few words.
+        console: Where to draw; standard error by default, so that results on standard output can be piped.
+
+    Yields:
+        A listener for `fit(progress=...)` and everything else that takes one.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    console = console or Console(file=sys.stderr)
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(description, total=None, note="")
+
+        def listen(done: int, total: int, note: str) -> None:
+            bars.update(bar, completed=done, total=total, note=note)
+
+        yield listen
