@@ -1,0 +1,224 @@
+"""The groups, and what was trained to check them: arms, gains, verdict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotrain.report.reading import number
+
+SINGLE, ALL_IN_ONE, GROUPED = "single", "all-in-one", "grouped"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One network: the tasks it is trained on, and those of them it answers for."""
+
+    trains: tuple[str, ...]
+    serves: tuple[str, ...]
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Tasks that are trained only for what they do to the others."""
+        return tuple(task for task in self.trains if task not in self.serves)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the groups were chosen; `value`, `bound` and `gap` are NaN where the solver gave none."""
+
+    budget: object
+    prediction: str
+    objective: str
+    solver: str
+    status: str
+    value: float
+    bound: float
+    gap: float
+
+
+@dataclass(frozen=True)
+class RelativeLoss:
+    """Total test loss over that of the single tasks, over the seeds; low and high may be NaN."""
+
+    mean: float
+    low: float
+    high: float
+    per_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One way to train all tasks: single, all-in-one, grouped or a random cover.
+
+    `metric` and `loss` are [seeds, tasks] on the test data, NaN where there is none.
+    """
+
+    name: str
+    networks: int
+    parameters: float
+    metric: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    relative: RelativeLoss | None
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """How a task is scored, and whether more is better."""
+
+    metric: str
+    higher_is_better: bool
+    learnable: bool
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """Pearson correlations of predicted with realised gains, NaN where they are undefined, over n entries."""
+
+    pearson: float
+    within_task: float
+    task_mean_baseline: float
+    n: float
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """All arms, trained under every seed; `prediction` says how well the gains were foreseen."""
+
+    level: str
+    seeds: tuple[int, ...]
+    scoring: Mapping[str, TaskMetric]
+    arms: tuple[Arm, ...]
+    prediction: Foresight | None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One task in one network: what sharing was predicted to bring it, and what it brought per seed."""
+
+    arm: str
+    network: str
+    trains: str
+    task: str
+    served: bool
+    predicted: float
+    predicted_std: float
+    realised: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """What an arm costs in networks and reaches in relative loss."""
+
+    arm: str
+    networks: float
+    relative_loss: float
+    low: float
+    high: float
+    dominated: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do, in plain words."""
+
+    code: str
+    headline: str
+    sentences: tuple[str, ...]
+    recommended: str
+
+
+def groups_from(entries: Iterable[Mapping[str, Any]], names: Sequence[str]) -> tuple[Group, ...]:
+    """The groups of grouping.json; a task that the study does not have is a KeyError."""
+    groups = tuple(Group(tuple(entry["trains"]), tuple(entry["serves"])) for entry in entries)
+    for task in (task for group in groups for task in (*group.trains, *group.serves)):
+        if task not in names:
+            raise KeyError(task)
+    return groups
+
+
+def selection_from(decision: Mapping[str, Any]) -> Selection:
+    """How the groups of grouping.json were chosen."""
+    grouping = decision["grouping"]
+    return Selection(
+        budget=decision.get("budget"),
+        prediction=str(decision.get("prediction") or "predicted gains"),
+        objective=str(grouping.get("objective") or ""),
+        solver=str(grouping.get("solver") or ""),
+        status=str(grouping.get("status") or "status not recorded"),
+        value=number(grouping.get("value")),
+        bound=number(grouping.get("bound")),
+        gap=number(grouping.get("gap")),
+    )
+
+
+def check_from(metrics: Mapping[str, Any], names: Sequence[str]) -> Check:
+    """The content of metrics.json, with results as arrays [seeds, tasks] in the order of `names`."""
+    scoring = {
+        str(task["name"]): TaskMetric(
+            metric=str(task.get("metric") or "loss"),
+            higher_is_better=task.get("better") == "higher",
+            learnable=bool(task.get("learnable", True)),
+        )
+        for task in metrics["tasks"]
+    }
+    relative = metrics.get("relative_loss") or {}
+    return Check(
+        level=str(metrics["check"]),
+        seeds=tuple(metrics["seeds"]),
+        scoring=scoring,
+        arms=tuple(
+            _arm(name, metrics["arms"][name], relative.get(name), names)
+            for name in sorted(metrics["arms"], key=arm_rank)
+        ),
+        prediction=_foresight(metrics.get("prediction")),
+    )
+
+
+def arm_rank(name: str) -> tuple[int, int, str]:
+    """Sorts arms as they are shown: single, all-in-one, grouped, then the random covers by number."""
+    known = (SINGLE, ALL_IN_ONE, GROUPED)
+    suffix = name.rpartition("-")[2]
+    return (known.index(name) if name in known else len(known), int(suffix) if suffix.isdigit() else 0, name)
+
+
+def verdict_from(entry: Mapping[str, Any] | None) -> Verdict | None:
+    """The verdict of metrics.json or grouping.json, if there is one."""
+    if not entry:
+        return None
+    return Verdict(
+        code=str(entry["code"]),
+        headline=str(entry["headline"]),
+        sentences=tuple(entry.get("sentences") or ()),
+        recommended=str(entry.get("recommended") or ""),
+    )
+
+
+def _foresight(entry: Mapping[str, Any] | None) -> Foresight | None:
+    if not entry:
+        return None
+    return Foresight(**{field.name: number(entry.get(field.name)) for field in fields(Foresight)})
+
+
+def _arm(name: str, entry: Mapping[str, Any], relative: Mapping[str, Any] | None, names: Sequence[str]) -> Arm:
+    def table(kind: str) -> NDArray[np.float64]:
+        rows = [[number(result[kind].get(task)) for task in names] for result in entry["results"]]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(names))
+
+    return Arm(
+        name=name,
+        networks=int(entry["networks"]),
+        parameters=number(entry.get("parameters")),
+        metric=table("metric"),
+        loss=table("loss"),
+        relative=RelativeLoss(
+            mean=number(relative["mean"]),
+            low=number(relative.get("low")),
+            high=number(relative.get("high")),
+            per_seed=tuple(number(value) for value in relative.get("per_seed") or ()),
+        )
+        if relative
+        else None,
+    )

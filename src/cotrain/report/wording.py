@@ -1,0 +1,61 @@
+"""Numbers and names as they are written on the page."""
+
+import html
+import math
+
+from cotrain.report.results import ALL_IN_ONE, GROUPED, SINGLE
+
+LABEL_LENGTH = 18
+NOTHING = "–"
+
+
+def decimal(value: float, digits: int = 3) -> str:
+    """A number with a fixed count of decimals and a true minus sign; a dash where there is none."""
+    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else NOTHING
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """As `decimal`, with a plus sign too."""
+    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else NOTHING
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number of any size with so many significant digits, and thousands separated."""
+    if not math.isfinite(value):
+        return NOTHING
+    rounded = f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    return rounded.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 0.4 s, 83 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def arm_title(arm: str) -> str:
+    """What an arm is called on the page."""
+    titles = {SINGLE: "Single tasks", ALL_IN_ONE: "All in one", GROUPED: "Chosen groups"}
+    return titles.get(arm, arm.replace("random-", "Random cover "))
+
+
+def label(name: str) -> str:
+    """A task's name short enough for an axis, safe for Plotly (which reads a subset of HTML)."""
+    return plain(name if len(name) <= LABEL_LENGTH else name[: LABEL_LENGTH - 1] + "…")
+
+
+def plain(name: str) -> str:
+    """A name in full, safe for Plotly."""
+    return html.escape(name, quote=False)
+
+
+def cells(value: object) -> str:
+    """A value of a configuration or a version table as text."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(cells, value)) or NOTHING
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

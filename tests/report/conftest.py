@@ -1,0 +1,235 @@
+"""A study's folder with known numbers, written the way a study writes it."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+DIGITS = (*(f"is_{digit}" for digit in range(10)), "closed_loop", "odd", "upside_down", "not_closed_loop", "coin_flip")
+ARMS = ("single", "all-in-one", "grouped", "random-1", "random-2", "random-3")
+PAIR_COLUMNS = ("source", "target", "affinity", "stderr", "observations", "label_correlation", "gradient_cosine")
+GAIN_COLUMNS = ("arm", "network", "trains", "task", "role", "predicted", "predicted_std", "seed", "realised")
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a study's folder: `make_folder(names=..., seeds=..., check=..., n_samples=...)`; returns its path.
+
+    The last task is noise, the others are dealt to three networks; the first task also helps network 2.
+    """
+
+    def make(
+        names: Sequence[str] = DIGITS,
+        seeds: Sequence[int] = (0, 1, 2),
+        check: str = "full",
+        n_samples: int = 200,
+        folder: Path = tmp_path,
+    ) -> Path:
+        rng = np.random.default_rng(7)
+        noise = names[-1]
+        groups = _groups(names[:-1])
+        folder.mkdir(exist_ok=True)
+        (folder / "study.yaml").write_text(
+            yaml.safe_dump({"data": "digits", "budget": 3, "seeds": list(seeds), "check": check, "lr": 0.001})
+        )
+        (folder / "measure.json").write_text(json.dumps(_measure(names, noise, rng)))
+        matrix = _write_affinity(folder, names, groups, rng)
+        save_file(_maps(len(names), n_samples, rng), folder / "data_maps.safetensors")
+        decision: dict[str, Any] = {
+            "budget": 3,
+            "grouping": {
+                "groups": groups,
+                "value": 0.0421,
+                "bound": 0.0421,
+                "gap": 0.0,
+                "status": "optimal",
+                "objective": "mean gain",
+                "solver": "HiGHS",
+            },
+            "noise": [noise],
+            "prediction": "pair mean of lookahead affinity",
+        }
+        if check == "none":
+            decision["verdict"] = _verdict("unchecked", "Groups proposed, none of them checked", "grouped")
+        (folder / "grouping.json").write_text(json.dumps(decision))
+        arms = {"grouped": groups, "all-in-one": [{"trains": list(names), "serves": list(names)}]}
+        _write_gains(folder, arms, matrix, list(names), seeds if check != "none" else (), rng)
+        if check != "none":
+            _write_checked(folder, names, noise, groups, seeds, check, rng)
+        steps = {"data": 1.25, "measure": 41.5, "decide": 0.4, "check": 130.0}
+        lines = [
+            json.dumps({"time": "2026-01-05T10:00:00", "event": "step-finished", "step": step, "seconds": spent})
+            for step, spent in steps.items()
+        ]
+        (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+        return folder
+
+    return make
+
+
+def _groups(names: Sequence[str]) -> list[dict[str, list[str]]]:
+    groups = [{"trains": list(names[k::3]), "serves": list(names[k::3])} for k in range(3) if names[k::3]]
+    if len(groups) > 1:
+        groups[1]["trains"] = [names[0], *groups[1]["trains"]]
+    return groups
+
+
+def _measure(names: Sequence[str], noise: str, rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "data": {"name": "digits", "n_train": 1078, "n_valid": 359, "n_test": 360, "input_shape": [1, 8, 8]},
+        "estimator": "lookahead",
+        "rule": "Adam step, lr 0.001",
+        "joint_step_lowers_loss": 0.97,
+        "cost_in_plain_steps": 1.6,
+        "tasks": [
+            {
+                "name": name,
+                "kind": "binary",
+                "note": f"1 where the image meets condition {t}; base rate {0.1 + 0.02 * t:.2f}",
+                "learnable": name != noise,
+                "statistic": "AUC",
+                "value": 0.51 if name == noise else float(rng.uniform(0.95, 1.0)),
+                "p_value": 0.41 if name == noise else 0.0,
+                "confidence": 0.5 if name == noise else 0.93,
+            }
+            for t, name in enumerate(names)
+        ],
+        "versions": {"cotrain": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.7"},
+        "machine": {"system": "Linux", "cpus": 2},
+        "parameters_per_network": 12345,
+    }
+
+
+def _write_affinity(
+    folder: Path, names: Sequence[str], groups: Sequence[Mapping[str, Sequence[str]]], rng: np.random.Generator
+) -> Any:
+    n_tasks = len(names)
+    served = {task: k for k, group in enumerate(groups) for task in group["serves"]}
+    together = np.array([[served.get(a, -1) == served.get(b, -2) for b in names] for a in names])
+    matrix = 0.01 * together + rng.normal(0, 0.004, (n_tasks, n_tasks))
+    labels = np.clip(rng.normal(0, 0.3, (n_tasks, n_tasks)), -1, 1)
+    labels = (labels + labels.T) / 2
+    np.fill_diagonal(labels, 1.0)
+    with (folder / "affinity.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(PAIR_COLUMNS)
+        for i, source in enumerate(names):
+            for j, target in enumerate(names):
+                writer.writerow([source, target, matrix[i, j], 0.003, 90, labels[i, j], labels[i, j] / 2])
+    return matrix
+
+
+def _maps(n_tasks: int, n_samples: int, rng: np.random.Generator) -> dict[str, Any]:
+    ease = np.linspace(6, 1.5, n_tasks)
+    ease[-1] = 0.0
+    logits = ease + rng.normal(0, 2.0, (n_samples, n_tasks))
+    confidence = 1 / (1 + np.exp(-logits))
+    variability = 0.8 * confidence * (1 - confidence) * rng.uniform(0.4, 1.0, (n_samples, n_tasks))
+    variability += 0.2 * np.sqrt(confidence * (1 - confidence)) * rng.uniform(0, 1, (n_samples, n_tasks))
+    maps = {"confidence": confidence, "variability": variability, "correctness": confidence > 0.5}
+    return {name: values.astype(np.float32) for name, values in maps.items()}
+
+
+def _write_gains(
+    folder: Path,
+    arms: Mapping[str, Sequence[Mapping[str, Sequence[str]]]],
+    matrix: Any,
+    names: list[str],
+    seeds: Sequence[int],
+    rng: np.random.Generator,
+) -> None:
+    with (folder / "gains.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(GAIN_COLUMNS)
+        for arm, groups in arms.items():
+            for network, group in enumerate(groups):
+                for task in group["trains"]:
+                    others = [names.index(other) for other in group["trains"] if other != task]
+                    predicted = float(np.mean(matrix[others, names.index(task)])) if others else 0.0
+                    role = "serves" if task in group["serves"] else "helps"
+                    known = [arm, network, "+".join(group["trains"]), task, role, predicted, 0.002]
+                    for seed in seeds or ("",):
+                        realised = 6 * predicted + rng.normal(0, 0.04) if seeds else ""
+                        writer.writerow([*known, seed, realised])
+
+
+def _write_checked(
+    folder: Path,
+    names: Sequence[str],
+    noise: str,
+    groups: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int],
+    check: str,
+    rng: np.random.Generator,
+) -> None:
+    networks = {"single": len(names), "all-in-one": 1}
+    level = {"single": 0.97, "all-in-one": 0.96, "grouped": 0.98}
+    results = {
+        arm: [
+            {
+                "seed": seed,
+                "loss": {name: float(0.1 + rng.uniform(0, 0.02)) for name in names},
+                "metric": {name: 0.5 if name == noise else level.get(arm, 0.965) + 0.001 * place for name in names},
+            }
+            for place, seed in enumerate(seeds)
+        ]
+        for arm in ARMS
+    }
+    means = {"all-in-one": 1.02, "grouped": 0.94, "random-1": 0.985, "random-2": 1.01, "random-3": 0.99}
+    several = len(seeds) > 1
+    relative = {
+        arm: {
+            "mean": mean,
+            "low": mean - 0.03 if several else None,
+            "high": mean + 0.03 if several else None,
+            "per_seed": [mean + 0.01 * (place - (len(seeds) - 1) / 2) for place in range(len(seeds))],
+        }
+        for arm, mean in means.items()
+    }
+    metrics = {
+        "check": check,
+        "seeds": list(seeds),
+        "tasks": [
+            {"name": name, "kind": "binary", "metric": "auroc", "better": "higher", "learnable": name != noise}
+            for name in names
+        ],
+        "arms": {
+            arm: {
+                "networks": networks.get(arm, len(groups)),
+                "parameters": 12345 * networks.get(arm, len(groups)),
+                "groups": groups,
+                "results": results[arm],
+            }
+            for arm in ARMS
+        },
+        "relative_loss": relative,
+        "prediction": {"pearson": 0.4321, "within_task": 0.1234, "task_mean_baseline": 0.61, "n": 60},
+        "verdict": _verdict("groups", "Train in 3 groups: 6 % less loss than alone", "grouped"),
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with (folder / "front.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("arm", "networks", "parameters", "relative_loss", "low", "high", "dominated"))
+        for arm in ARMS:
+            mean = means.get(arm, 1.0)
+            count = networks.get(arm, len(groups))
+            interval = (mean - 0.03, mean + 0.03) if several and arm != "single" else ("", "")
+            writer.writerow((arm, count, 12345 * count, mean, *interval, arm not in ("all-in-one", "grouped")))
+
+
+def _verdict(code: str, headline: str, recommended: str) -> dict[str, Any]:
+    return {
+        "code": code,
+        "headline": headline,
+        "sentences": [
+            "The chosen groups have a total loss of 0.94 of the single tasks [0.91, 0.97] over 3 seeds.",
+            "They beat each of 3 random covers of the same cost.",
+        ],
+        "recommended": recommended,
+    }

@@ -1,0 +1,257 @@
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotrain.report import write_report
+from cotrain.report.contents import read_study
+from cotrain.report.page import page_values
+from cotrain.report.palette import DARK, LIGHT
+
+MEGABYTE = 1_000_000
+AWKWARD = ('<b>&"x', "a</script>b", "@ink", "$x$", "%{y}", "noise'{{ 1 }}")
+
+Make = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """The page taken apart: tags with attributes, visible text, and the content of scripts by id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self.headings: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self.inside = ""
+        self.script_id = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        self.script_id = dict(attrs).get("id") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[self.script_id] = self.scripts.get(self.script_id, "") + data
+        elif self.inside != "style":
+            self.pieces.append(data)
+        if self.inside in ("h1", "h2", "h3"):
+            self.headings.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.pieces))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_writes_into_the_folder_and_returns_the_path(make_folder: Make) -> None:
+    folder = make_folder()
+    assert write_report(folder) == folder / "report.html"
+
+
+def test_same_folder_gives_the_same_bytes(make_folder: Make) -> None:
+    folder = make_folder()
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_loads_nothing_from_anywhere(make_folder: Make) -> None:
+    page = page_of(make_folder())
+    loads = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
+    assert all(value is not None and value.startswith("#") for value in loads)
+    assert not page.named("link")
+    assert not page.named("img")
+    policy = page.named("meta")[1]
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert (policy["content"] or "").startswith("default-src 'none';")
+    assert "http" not in (policy["content"] or "")
+
+
+def test_holds_the_plot_library_once(make_folder: Make) -> None:
+    text = write_report(make_folder()).read_text(encoding="utf-8")
+    assert len(re.findall(r"\* plotly\.js v\d", text)) == 1
+
+
+def test_verdict_stands_before_everything_else(make_folder: Make) -> None:
+    page = page_of(make_folder())
+    assert page.headings == [
+        "Train in 3 groups: 6 % less loss than alone",
+        "Does training together pay?",
+        "Each task on the test data",
+        "Who trains with whom",
+        "Predicted and realised gains",
+        "How tasks act on each other",
+        "Controls",
+        "Data maps",
+        "The tasks",
+        "Cost",
+        "Set-up",
+        "Configuration",
+        "Versions",
+        "Machine",
+        "Seeds",
+    ]
+    assert page.text.index("They beat each of 3 random covers") < page.text.index("Does training together pay?")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Correlation of predicted and realised gain: +0.43 over 60 entries; within tasks +0.12",
+        "AUC 0.510",
+        "base rate 0.10",
+        "0.940 [0.910, 0.970]",
+        "185,175",
+        "Measuring cost 1.6 plain training steps",
+        "all steps 3 min",
+        "2.13.0+cpu",
+        "pair mean of lookahead affinity",
+        "optimal, HiGHS",
+        "left out: cannot be told from chance",
+    ],
+)
+def test_says_what_the_files_say(make_folder: Make, words: str) -> None:
+    assert words in page_of(make_folder()).text
+
+
+def test_every_picture_has_its_place_and_its_description(make_folder: Make) -> None:
+    page = page_of(make_folder())
+    places = [tag for _, tag in page.tags if "data-figure" in tag]
+    figures = json.loads(page.scripts["figures"])
+    assert {place["data-figure"] for place in places} == set(figures)
+    assert all(place["role"] == "img" and place["aria-label"] for place in places)
+
+
+def test_every_colour_is_in_both_palettes(make_folder: Make) -> None:
+    page = page_of(make_folder())
+    roles = {
+        value[1:]
+        for key, value in leaves(json.loads(page.scripts["figures"]))
+        if key.endswith(("color", "colorscale")) and isinstance(value, str)
+    }
+    assert roles
+    assert roles <= set(LIGHT)
+    assert json.loads(page.scripts["palettes"]) == {"light": LIGHT, "dark": DARK}
+
+
+def test_plotly_accepts_every_figure(make_folder: Make) -> None:
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    for figure in page_values(read_study(make_folder()))["figures"].values():
+        painted = json.loads(re.sub(r'"@[a-z-]+"', '"#123456"', json.dumps(figure)))
+        graph_objects.Figure(data=painted["data"], layout=painted["layout"])
+
+
+def test_names_are_text_and_never_markup(make_folder: Make) -> None:
+    page = page_of(make_folder(names=AWKWARD))
+    for name in AWKWARD:
+        assert page.text.count(name) >= 3
+    assert len(page.named("script")) == 4
+    assert all("x" not in attributes for attributes in page.named("b"))
+    axis = json.loads(page.scripts["figures"])["affinity"]["layout"]["xaxis"]["ticktext"]
+    assert '&lt;b&gt;&amp;"x' in axis
+
+
+def test_forty_tasks_stay_light(make_folder: Make) -> None:
+    path = write_report(make_folder(names=[f"task {t}" for t in range(40)], n_samples=5_000))
+    assert path.stat().st_size < 8 * MEGABYTE
+    page = Page(path.read_text(encoding="utf-8"))
+    assert sum(name.startswith("map-") for name in json.loads(page.scripts["figures"])) == 40
+
+
+def test_one_seed_has_no_spread(make_folder: Make) -> None:
+    text = page_of(make_folder(seeds=(5,))).text
+    assert "One seed only" in text
+    assert "±: standard deviation" not in text
+    assert "0.940 [" not in text
+
+
+def test_without_a_check_nothing_is_claimed_to_be_realised(make_folder: Make) -> None:
+    page = page_of(make_folder(check="none"))
+    assert "Groups proposed, none of them checked" in page.text
+    assert "Predicted gains" in page.text
+    for claim in ("Predicted and realised", "Each task on the test data", "Does training together pay?"):
+        assert claim not in page.text
+    assert not {"relative-loss", "front"} & set(json.loads(page.scripts["figures"]))
+
+
+def test_without_any_verdict_nothing_is_recommended(make_folder: Make) -> None:
+    folder = make_folder()
+    (folder / "metrics.json").unlink()
+    assert "Not checked yet: nothing is recommended" in page_of(folder).text
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("data_maps.safetensors", "No data maps were recorded."),
+        ("gains.csv", "no group of two or more tasks with a prediction"),
+        ("front.csv", "Random cover 1"),
+        ("events.jsonl", "Measuring cost"),
+    ],
+)
+def test_does_without_optional_files(make_folder: Make, missing: str, words: str) -> None:
+    folder = make_folder()
+    (folder / missing).unlink()
+    assert words in page_of(folder).text
+
+
+def test_does_without_the_optional_parts_of_the_metrics(make_folder: Make) -> None:
+    folder = make_folder()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["prediction"], metrics["relative_loss"], metrics["verdict"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    text = page_of(folder).text
+    assert "No total loss relative to the single tasks was recorded." in text
+    assert "Correlation of predicted and realised" not in text
+
+
+def test_screen_dark_and_paper_each_have_their_style(make_folder: Make) -> None:
+    text = write_report(make_folder()).read_text(encoding="utf-8")
+    dark = text.index("@media screen and (prefers-color-scheme: dark)")
+    assert text.index(f"--page: {LIGHT['page']}") < dark < text.index(f"--page: {DARK['page']}")
+    assert "@media print" in text
+
+
+def test_affinity_that_was_never_observed_is_an_empty_cell(make_folder: Make) -> None:
+    folder = make_folder(names=("a", "b", "c"))
+    rows = (folder / "affinity.csv").read_text().splitlines()
+    rows[2] = "a,b,,,0,,"
+    (folder / "affinity.csv").write_text("\n".join(rows) + "\n")
+    figures = json.loads(page_of(folder).scripts["figures"])
+    for trace in figures["affinity"]["data"]:
+        assert trace["z"][0][1] is None
+        assert trace["z"][1][0] is not None
+
+
+def test_names_the_command_when_the_extra_is_missing(make_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=re.escape('pip install "cotrain[report]"')):
+        write_report(make_folder())
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every scalar in nested JSON, with the key that it or the list around it stands under."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, key)
+    else:
+        yield key, value
