@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
@@ -53,7 +54,9 @@ def batches(samples: Samples, batch_size: int, order: Tensor | None = None) -> I
     order = torch.arange(count(samples)) if order is None else order
     if pair is None:
         dataset = cast("Dataset[Any]", samples)
-        loader = DataLoader(Subset(dataset, cast(Any, order.tolist())), batch_size=batch_size)
+        # A generator of its own, because a loader without one draws from the global random state.
+        rows = Subset(dataset, cast(Any, order.tolist()))
+        loader = DataLoader(rows, batch_size=batch_size, generator=torch.Generator())
         for index, (inputs, targets) in zip(order.split(batch_size), loader, strict=True):
             yield Batch(index, inputs, targets)
         return
@@ -65,8 +68,8 @@ def batches(samples: Samples, batch_size: int, order: Tensor | None = None) -> I
 
 def epoch_order(n_samples: int, seed: int, epoch: int) -> Tensor:
     """The order [N] of one epoch, a function of seed and epoch alone, so that a resumed training repeats it."""
-    generator = torch.Generator().manual_seed((seed << 20) + epoch)
-    return torch.randperm(n_samples, generator=generator)
+    # Not torch's generator: it uses 32 bits of its seed, into which seed and epoch do not both fit.
+    return torch.from_numpy(np.random.default_rng([seed % 2**64, epoch]).permutation(n_samples))
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

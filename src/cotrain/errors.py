@@ -1,10 +1,14 @@
 """What can go wrong for a user: every error says what was wrong, what was got and what to do."""
 
-__all__ = ["CotrainError", "DataError", "StudyError", "TrainingDivergedError"]
+__all__ = ["ArgumentsError", "CotrainError", "DataError", "StudyError", "TrainingDivergedError"]
 
 
 class CotrainError(Exception):
     """Base of every error that cotrain raises on purpose; the command line prints it as one sentence."""
+
+
+class ArgumentsError(CotrainError, ValueError):
+    """An argument is out of its range; the command line exits with 2."""
 
 
 class DataError(CotrainError, ValueError):

@@ -10,7 +10,7 @@ from cotrain.batches import Samples, batches, map_tensors
 from cotrain.metrics import task_metrics
 from cotrain.task import Targets, Task, TaskSet, as_tasks
 
-__all__ = ["Evaluation", "all_targets", "evaluate", "evaluation_of"]
+__all__ = ["Evaluation", "all_targets", "evaluate", "evaluation_of", "packed_outputs"]
 
 EVALUATION_BATCH = 1024
 """Without a backward pass a batch may be large; beyond this the CPU gains nothing."""
@@ -30,6 +30,10 @@ class Evaluation:
     losses: Tensor
     metrics: Mapping[str, Mapping[str, float]]
 
+    def loss_of(self, task: str) -> float:
+        """One task's mean loss."""
+        return float(self.losses[self.tasks.names.index(task)])
+
 
 def evaluate(
     model: nn.Module, tasks: Iterable[Task], samples: Samples, *, batch_size: int = EVALUATION_BATCH
@@ -46,20 +50,25 @@ def evaluate(
         ValueError: If a regression task does not know its units.
     """
     tasks = as_tasks(tasks)
+    return evaluation_of(tasks, packed_outputs(model, tasks, samples, batch_size=batch_size), all_targets(samples))
+
+
+def packed_outputs(model: nn.Module, tasks: TaskSet, samples: Samples, *, batch_size: int = EVALUATION_BATCH) -> Tensor:
+    """The outputs [N, O] for all samples, in eval mode and without autograd; the model's mode is put back."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}  # a part may be in eval mode for good
     model.eval()
     try:
         with torch.no_grad():
-            outputs = torch.cat(
+            return torch.cat(
                 [
                     tasks.pack(model(map_tensors(batch.inputs, lambda value: value.to(device)))).cpu()
                     for batch in batches(samples, batch_size)
                 ]
             )
     finally:
-        model.train(was_training)
-    return evaluation_of(tasks, outputs, all_targets(samples))
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def evaluation_of(tasks: TaskSet, outputs: Tensor, targets: Targets) -> Evaluation:

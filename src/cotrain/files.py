@@ -63,7 +63,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
             `state_dict` of a module or an optimizer. Keys may be strings or integers.
 
     Raises:
-        TypeError: If a leaf is none of these.
+        TypeError: If a leaf or a key is none of these.
     """
     tensors: dict[str, Tensor] = {}
     layout = _flatten(state, tensors)
@@ -80,9 +80,9 @@ def read_state(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             layout = json.loads(file.metadata()["layout"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        state: dict[str, Any] = _unflatten(layout, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(f"{path} is not a saved state, or is damaged ({error}). Delete it and run again.") from error
-    state: dict[str, Any] = _unflatten(layout, tensors)
     return state
 
 
@@ -94,6 +94,9 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
     if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str | int)]
+        if wrong:
+            raise TypeError(f"Only strings and integers can be saved as keys. Got {wrong[0]!r}.")
         return {"dict": [[key, _flatten(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {"tuple" if isinstance(value, tuple) else "list": [_flatten(item, tensors) for item in value]}

@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cotrain.batches import Samples, batches, count, epoch_order
-from cotrain.errors import StudyError
+from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
+from cotrain.errors import StudyError, TrainingDivergedError
 from cotrain.evaluation import EVALUATION_BATCH, Evaluation, evaluate
 from cotrain.files import read_state, write_state
 from cotrain.model import random_state_kept
@@ -26,6 +26,7 @@ from cotrain.training import (
     check_settings,
     checked_weights,
     describe,
+    describe_tasks,
     fit,
     tasks_with_units,
     to_device,
@@ -44,7 +45,7 @@ class Fleet:
     """Finished trainings, one per row of weights.
 
     Args:
-        models: G modules with the weights of their best epochs.
+        models: G modules with the weights of their best epochs, in eval mode.
         tasks: The tasks, with the units of regression targets: use these to evaluate.
         weights: [G, T] loss weights.
         valid_losses: [G, T] validation losses at each network's best epoch.
@@ -113,7 +114,12 @@ def fit_fleet(
     """
     check_settings(epochs=epochs, batch_size=batch_size, patience=patience)
     tasks = tasks_with_units(tasks, train)
-    rows = torch.stack([checked_weights(row, len(tasks)) for row in torch.as_tensor(weights, dtype=torch.float32)])
+    rows = torch.as_tensor(weights, dtype=torch.float32)
+    if rows.dim() != 2 or len(rows) == 0:
+        raise ValueError(
+            f"weights must be [networks, {len(tasks)}], a row of loss weights per network. Got {list(rows.shape)}."
+        )
+    rows = torch.stack([checked_weights(row, len(tasks)) for row in rows])
     settings = _Settings(epochs, batch_size, patience, seed, optimizer or adam())
     with random_state_kept():
         torch.manual_seed(seed)
@@ -153,8 +159,14 @@ class _Part:
 
 def _why_one_by_one(network: nn.Module, tasks: TaskSet, settings: _Settings, train: Samples) -> str | None:
     trainable = [parameter for parameter in deepcopy(network).parameters() if parameter.requires_grad]
-    if trainable and not is_elementwise(settings.optimizer(trainable)):
-        return "the optimizer does not update every weight on its own"
+    if trainable:
+        optimizer = settings.optimizer(trainable)
+        if not is_elementwise(optimizer):
+            return "the optimizer does not update every weight on its own"
+        if [id(value) for group in optimizer.param_groups for value in group["params"]] != [*map(id, trainable)] or (
+            len(optimizer.param_groups) > 1  # told apart by their shapes, it may be, which stacking changes
+        ):
+            return "the optimizer does not treat all parameters alike"
     return why_not_stackable(network, tasks, next(batches(train, 2)))
 
 
@@ -164,16 +176,19 @@ def _one_by_one(
 ) -> list[_Part]:  # fmt: skip
     parts = []
     for number, row in enumerate(rows):
-        result = fit(
-            deepcopy(network),
-            tasks,
-            train,
-            valid,
-            weights=row,
-            checkpoint=checkpoint / f"network-{number}.safetensors" if checkpoint else None,
-            progress=_share(progress, number, 1, len(rows)),
-            **vars(settings),
-        )
+        try:
+            result = fit(
+                deepcopy(network),
+                tasks,
+                train,
+                valid,
+                weights=row,
+                checkpoint=checkpoint / f"network-{number}.safetensors" if checkpoint else None,
+                progress=_share(progress, number, 1, len(rows)),
+                **vars(settings),
+            )
+        except TrainingDivergedError as error:
+            raise TrainingDivergedError(f"{error} This was the network of row {number}.") from error
         parts.append(_Part([result.model], result.valid_losses.unsqueeze(0), [result.best_epoch]))
     return parts
 
@@ -186,7 +201,7 @@ def _stacked(
     n_stacks = math.ceil(len(rows) / max(1, STACK_BYTES // max(1, per_network)))
     parts, done = [], 0
     for number, part_rows in enumerate(rows.tensor_split(n_stacks)):
-        training = _StackTraining(network, tasks, part_rows, settings)
+        training = _StackTraining(network, tasks, part_rows, settings, first_row=done)
         file = checkpoint / f"stack-{number}.safetensors" if checkpoint else None
         parts.append(training.run(train, valid, file, _share(progress, done, len(part_rows), len(rows))))
         done += len(part_rows)
@@ -205,12 +220,15 @@ def _share(progress: Listener, before: int, here: int, of: int) -> Listener:
 class _StackTraining:
     """The training of one stack, whose networks share the steps and leave when their early stopping has come."""
 
-    def __init__(self, network: nn.Module, tasks: TaskSet, rows: Tensor, settings: _Settings) -> None:
+    def __init__(
+        self, network: nn.Module, tasks: TaskSet, rows: Tensor, settings: _Settings, *, first_row: int
+    ) -> None:
         self._device = Fabric(devices=1).device
         self._network = network
         self._tasks = tasks
         self._rows = rows.to(self._device)
         self._settings = settings
+        self._first_row = first_row
         self._stack = Stack([deepcopy(network).to(self._device)] * len(rows), tasks)
         self._optimizer = settings.optimizer(self._stack.parameters.values())
         self._active = torch.arange(len(rows), device=self._device)
@@ -290,14 +308,15 @@ class _StackTraining:
         if bool(torch.isfinite(losses).all()):
             return
         for number, member_losses, row in zip(self._active.tolist(), losses, rows, strict=True):
-            check_finite(member_losses, row, self._tasks, f"{when}, in the network of row {number}", checkpoint)
+            where = f"{when}, in the network of row {self._first_row + number}"
+            check_finite(member_losses, row, self._tasks, where, checkpoint)
 
     def _models(self) -> list[nn.Module]:
         models = []
         for number in range(len(self._rows)):
             model = deepcopy(self._network)
             model.load_state_dict({name: value[number] for name, value in self._best.items()}, strict=False)
-            models.append(model)
+            models.append(model.eval())
         return models
 
     def _identity(self, n_samples: int) -> dict[str, Any]:
@@ -307,7 +326,8 @@ class _StackTraining:
         return {
             **settings,
             "n_samples": n_samples,
-            "tasks": list(self._tasks.names),
+            "tasks": describe_tasks(self._tasks),
+            "model": {name: list(value.shape) for name, value in self._best.items()},
             "rows": rows,
             "optimizer": describe(self._optimizer),
         }
@@ -336,6 +356,8 @@ class _StackTraining:
             for name, value in self._stack.parameters.items():
                 value.copy_(saved["parameters"][name])
         self._optimizer.load_state_dict(saved["optimizer"])
-        self._best, self._best_epoch, self._best_score, self._best_losses = saved["best"]
+        self._best, self._best_epoch, self._best_score, self._best_losses = map_tensors(
+            saved["best"], lambda value: value.to(self._device)
+        )
         torch.set_rng_state(saved["random"])
         return int(saved["epoch"]) + 1

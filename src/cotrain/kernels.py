@@ -32,6 +32,7 @@ class Kernels:
         self._binary = [(number, task) for number, task in usual if task.kind == "binary"]
         self._classes = [(number, task) for number, task in usual if task.kind == "multiclass"]
         self._regression = [(number, task) for number, task in usual if task.kind == "regression"]
+        self._wide = [task.name for _, task in self._regression if task.n_outputs > 1]
         self._own_loss = [(number, task) for number, task in enumerate(tasks) if task.loss is not None]
         self._layouts: dict[torch.device, _Layout] = {}
 
@@ -39,6 +40,11 @@ class Kernels:
         """Losses [B, T] (0 without a label) and mask [B, T] from packed outputs [B, O]."""
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()  # autocast: a mean over a batch needs more than 8 bits of mantissa
+        if isinstance(targets, Tensor) and targets.shape != (len(outputs), len(self._tasks)):
+            raise ValueError(
+                f"Targets must have the shape [{len(outputs)}, {len(self._tasks)}], a row per sample and a column per"
+                f" task. Got {list(targets.shape)}."
+            )
         layout = self._layout(outputs.device)
         parts: list[tuple[Tensor, Tensor]] = []
         if self._binary:
@@ -61,32 +67,27 @@ class Kernels:
         """Targets [B, t] of tasks with one target column each."""
         if isinstance(targets, Mapping):
             return torch.stack([_own_target(task, targets).flatten() for _, task in tasks], dim=1)
-        if targets.dim() != 2 or targets.shape[1] != len(self._tasks):
-            raise ValueError(
-                f"Targets must have the shape [batch, {len(self._tasks)}], a column per task."
-                f" Got {list(targets.shape)}."
-            )
         return targets if len(tasks) == len(self._tasks) else targets[:, numbers]
 
     def _regression_losses(self, outputs: Tensor, layout: "_Layout", targets: "Targets") -> tuple[Tensor, Tensor]:
         """Mean over a target's dimensions of the squared error in units of the training standard deviation."""
-        if all(task.n_outputs == 1 for _, task in self._regression):
+        if not self._wide:
             columns = self._columns(self._regression, layout.regression_tasks, targets)
         elif isinstance(targets, Mapping):
             own = [_own_target(task, targets).reshape(outputs.shape[0], task.n_outputs) for _, task in self._regression]
             columns = torch.cat(own, dim=1)
         else:
-            wide = [task.name for _, task in self._regression if task.n_outputs > 1]
-            raise ValueError(f"Tasks {wide} have several dimensions: give targets as {{task name: tensor}}.")
+            raise ValueError(f"Tasks {self._wide} have several dimensions: give targets as {{task name: tensor}}.")
         labelled = ~torch.isnan(columns)
         standardised = (torch.where(labelled, columns, 0) - layout.location) / layout.scale
         errors = torch.where(labelled, (outputs - standardised.to(outputs.dtype)) ** 2, 0)
-        if outputs.shape[1] == len(self._regression):
+        if not self._wide:
             return errors, labelled
         # errors [B, columns] -> [B, tasks]; a sample counts as labelled when every dimension is.
         mean = layout.regression_mean.to(errors.dtype)
-        complete = (~labelled).to(errors.dtype) @ mean == 0
-        return torch.where(complete, errors @ mean, 0), complete
+        with torch.autocast(errors.device.type, enabled=False):  # which would take the mean in 8 bits of mantissa
+            complete = (~labelled).to(errors.dtype) @ mean == 0
+            return torch.where(complete, errors @ mean, 0), complete
 
     def _own_losses(self, task: "Task", number: int, outputs: Tensor, targets: "Targets") -> tuple[Tensor, Tensor]:
         target = _own_target(task, targets) if isinstance(targets, Mapping) else targets[:, number]
@@ -95,7 +96,10 @@ class Kernels:
             missing = missing | (target == NO_CLASS)
         labelled = ~missing.flatten(1).any(1) if target.dim() > 1 else ~missing
         assert task.loss is not None
-        values = task.loss(outputs[:, self._slices[task.name]], torch.where(missing, 0, target))
+        own = outputs[:, self._slices[task.name]]
+        # Where the made-up target 0 gives an infinite slope, 0 times it would be NaN: the slope must not get through.
+        own = torch.where(labelled.unsqueeze(1), own, own.detach())
+        values = task.loss(own, torch.where(missing, 0, target))
         if values.shape != labelled.shape:
             raise ValueError(
                 f"The loss of task {task.name!r} must return one value per sample, [{labelled.shape[0]}]."
@@ -105,7 +109,8 @@ class Kernels:
 
     def _layout(self, device: torch.device) -> "_Layout":
         if device not in self._layouts:
-            self._layouts[device] = self._make_layout().to(device)
+            with torch.inference_mode(False):  # it is kept, and autograd takes no tensor made in inference mode
+                self._layouts[device] = self._make_layout().to(device)
         return self._layouts[device]
 
     def _make_layout(self) -> "_Layout":

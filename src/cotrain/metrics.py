@@ -1,17 +1,12 @@
 """Metrics per task, in the target's own units: torchmetrics over the labelled samples."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multilabel_auroc,
-    multilabel_stat_scores,
-)
+from torchmetrics.functional.classification import multiclass_stat_scores, multilabel_auroc, multilabel_stat_scores
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
 from cotrain.kernels import NO_CLASS
@@ -24,6 +19,12 @@ PRIMARY_METRIC: Mapping[str, str] = {
     "multiclass": "accuracy",
     "regression": "mae",
     "custom": "loss",
+}
+_METRICS_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "binary": (),  # all binary tasks are measured together
+    "multiclass": ("accuracy", "balanced_accuracy"),
+    "regression": ("mae", "rmse", "r2"),
+    "custom": (),
 }
 SMALLER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
 
@@ -71,9 +72,14 @@ def task_metrics(tasks: TaskSet, outputs: Tensor, targets: Targets) -> dict[str,
         if task.kind == "binary" and task.metric is None:
             continue
         target = tasks.target_of(task.name, targets)
+        if task.kind != "custom" and target.dim() > 1 and target.shape[1] == 1:
+            target = target.squeeze(1)
         labelled = _labelled(task, target)
         if bool(labelled.any()):
             found[task.name].update(_metrics_of(task, predictions[task.name][labelled], target[labelled]))
+        else:
+            own = () if task.metric is None else (own_metric_name(task),)
+            found[task.name].update(dict.fromkeys((*_METRICS_OF_KIND[task.kind], *own), float("nan")))
     return found
 
 
@@ -106,27 +112,33 @@ def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) ->
 
 
 def _auroc(probabilities: Tensor, classes: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No (positive|negative) samples")  # answered by NaN below
-        values = multilabel_auroc(
-            probabilities,
-            classes,
-            classes.shape[1],
-            average="none",
-            ignore_index=NO_CLASS,
-            validate_args=False,
+    defined = (positives > 0) & (negatives > 0)
+    values = torch.full_like(positives, torch.nan)
+    if bool(defined.any()):
+        values[defined] = (
+            multilabel_auroc(
+                probabilities[:, defined],
+                classes[:, defined],
+                int(defined.sum()),
+                average="none",
+                ignore_index=NO_CLASS,
+                validate_args=False,
+            )
+            .reshape(-1)
+            .double()
         )
-    return torch.where((positives > 0) & (negatives > 0), values.reshape(-1).double(), torch.nan)
+    return values
 
 
 def _metrics_of(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
+    if task.kind in ("binary", "multiclass"):
+        targets = targets.long()  # the torchmetrics functions of classes refuse floats
     if task.kind == "multiclass":
-        classes = targets.long()
-        found["accuracy"] = float((predictions.argmax(1) == classes).double().mean())
-        found["balanced_accuracy"] = float(
-            multiclass_accuracy(predictions, classes, num_classes=task.n_outputs, average="macro")
-        )
+        scores = multiclass_stat_scores(predictions, targets, num_classes=task.n_outputs, average=None).double()
+        tp, support = scores[:, 0], scores[:, 4]
+        found["accuracy"] = float(tp.sum() / support.sum())
+        found["balanced_accuracy"] = float((tp / support)[support > 0].mean())  # classes without a label do not count
     elif task.kind == "regression":
         predictions, targets = predictions.double(), targets.double()
         found["mae"] = float(mean_absolute_error(predictions, targets))

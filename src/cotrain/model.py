@@ -64,6 +64,8 @@ def shared_parameters(model: nn.Module, tasks: Iterable[Task], batch: Batch) -> 
     """
     tasks = as_tasks(tasks)
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if not parameters:
+        return {}
     with torch.enable_grad(), random_state_kept():
         outputs = tasks.pack(pure_forward(model, parameters, batch.inputs))
     if not outputs.requires_grad:

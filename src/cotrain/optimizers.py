@@ -15,7 +15,8 @@ OptimizerFactory: TypeAlias = Callable[[Iterable[Tensor]], Optimizer]
 
 _ELEMENTWISE = (
     torch.optim.SGD,
-    torch.optim.Adam,  # AdamW is a subclass
+    torch.optim.Adam,
+    torch.optim.AdamW,
     torch.optim.NAdam,
     torch.optim.RAdam,
     torch.optim.Adamax,
@@ -36,7 +37,7 @@ def is_elementwise(optimizer: Optimizer) -> bool:
     Only then is a step on stacked networks the same as a step on each of them; an optimizer that takes norms
     over a tensor (LARS, Adafactor) or over all of them (L-BFGS) would mix the networks.
     """
-    return isinstance(optimizer, _ELEMENTWISE)
+    return type(optimizer) in _ELEMENTWISE  # a subclass may do anything
 
 
 def keep_members(optimizer: Optimizer, members: Tensor) -> list[Tensor]:

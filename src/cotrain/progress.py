@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -45,9 +46,9 @@ def progress_bar(description: str, console: Console | None = None) -> Iterator[L
     )
     console = console or Console(file=sys.stderr)
     with Progress(*columns, console=console) as bars:
-        bar = bars.add_task(description, total=None, note="")
+        bar = bars.add_task(escape(description), total=None, note="")
 
         def listen(done: int, total: int, note: str) -> None:
-            bars.update(bar, completed=done, total=total, note=note)
+            bars.update(bar, completed=done, total=total, note=escape(note))
 
         yield listen

@@ -1,5 +1,6 @@
 """Networks of one architecture as one: their weights stacked, run by one vectorised forward pass."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
@@ -77,10 +78,14 @@ class Stack:
 def why_not_stackable(network: nn.Module, tasks: TaskSet, batch: Batch) -> str | None:
     """Why networks of this architecture cannot be stacked; None if they can.
 
-    Tries it: a forward and a backward pass of two copies on a small batch.
+    Tries it: a training step without its update and an evaluation of two copies on a small batch.
     """
     if not any(parameter.requires_grad for parameter in network.parameters()):
         return "the module has no trainable parameter"
+
+    def losses(outputs: Tensor) -> Tensor:
+        return tasks.losses(outputs, batch.targets)
+
     with random_state_kept():
         stack = Stack([network, network], tasks)
         before = {name: value.clone() for name, value in network.named_buffers()}
@@ -90,14 +95,20 @@ def why_not_stackable(network: nn.Module, tasks: TaskSet, batch: Batch) -> str |
             changed = [name for name, value in probe.named_buffers() if not torch.equal(value, before[name])]
             if changed:
                 return f"its forward pass updates buffers ({changed[0]}), as BatchNorm does"
-            stack.map(batch.inputs, torch.sum, train=True).sum().backward()
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            with warnings.catch_warnings():
+                # Where an operation lacks a batching rule, vmap runs it network by network: slower than no stack.
+                warnings.filterwarnings("error", message="There is a performance drop")
+                stack.map(batch.inputs, losses, train=True).sum().backward()
+                with torch.no_grad():
+                    stack.map(batch.inputs, losses, train=False)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, UserWarning) as error:
             return f"it cannot be vectorised ({str(error).splitlines()[0]})"
     return None
 
 
 def activation_bytes(network: nn.Module, batch: Batch) -> int:
     """Bytes that one network's forward pass on this batch keeps for the backward pass."""
+    network = deepcopy(network).train()
     own = {parameter.data_ptr() for parameter in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -108,7 +119,7 @@ def activation_bytes(network: nn.Module, batch: Batch) -> int:
         return tensor
 
     with random_state_kept(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        outputs = deepcopy(network).train()(batch.inputs)
+        outputs = network(batch.inputs)
         del outputs
     return sum(kept.values())
 

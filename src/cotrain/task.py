@@ -165,7 +165,7 @@ class TaskSet(Sequence[Task]):
             targets: Training targets; labelled samples only are counted. Tasks that have units keep them.
 
         Raises:
-            DataError: If a regression target has no label or only one value.
+            DataError: If a regression target has no label, an infinite one, or only one value.
         """
         return TaskSet(
             _with_units(task, self.target_of(task.name, targets))
@@ -184,8 +184,14 @@ class TaskSet(Sequence[Task]):
             missing = [name for name in self.names if name not in outputs]
             if missing:
                 raise ValueError(f"The model gave no output for {missing}. It gave {list(outputs)}.")
-            parts = [outputs[name] for name in self.names]
-            outputs = torch.cat([part if part.dim() > 1 else part.unsqueeze(1) for part in parts], dim=1)
+            parts = [outputs[name] if outputs[name].dim() > 1 else outputs[name].unsqueeze(1) for name in self.names]
+            for task, part in zip(self._tasks, parts, strict=True):
+                if part.dim() != 2 or part.shape[1] != task.n_outputs:
+                    raise ValueError(
+                        f"The output of task {task.name!r} must have the shape [batch, {task.n_outputs}]."
+                        f" Got {list(part.shape)}."
+                    )
+            outputs = torch.cat(parts, dim=1)
         if outputs.dim() != 2 or outputs.shape[1] != self.n_outputs:
             raise ValueError(
                 f"The model must give outputs of shape [batch, {self.n_outputs}], the tasks' n_outputs in task order."
@@ -247,7 +253,9 @@ def as_tasks(tasks: Iterable[Task]) -> TaskSet:
 
 def _with_units(task: Task, target: Tensor) -> Task:
     values = target[~torch.isnan(target)].double()
-    if values.numel() < 2 or not float(values.std()) > 0:
+    if bool(torch.isinf(values).any()):
+        raise DataError(f"Regression task {task.name!r} has infinite training targets. Remove them.")
+    if values.numel() == 0 or bool(values.min() == values.max()):  # the deviation of a constant may be rounding
         raise DataError(
             f"Regression task {task.name!r} needs at least two different training targets."
             f" Got {values.numel()} labels, all the same. Leave the task out, or check its column."

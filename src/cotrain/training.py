@@ -28,7 +28,7 @@ class Fit:
     """A finished training.
 
     Args:
-        model: The module that was given, with the weights of its best epoch.
+        model: The module that was given, with the weights of its best epoch, in eval mode.
         tasks: The tasks, with the units of regression targets: use these to evaluate.
         valid_losses: [T] validation losses at the best epoch.
         best_epoch: From 0.
@@ -94,11 +94,13 @@ def fit(
     tasks = tasks_with_units(tasks, train)
     row = checked_weights(weights, len(tasks)).to(fabric.device)
     make_optimizer = optimizer or adam()
-    wrapped, stepper = fabric.setup(model, make_optimizer(p for p in model.parameters() if p.requires_grad))
+    wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
     state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "patience": patience, "n_samples": n_samples,
-        "tasks": list(tasks.names), "weights": row.tolist(), "optimizer": describe(stepper.optimizer),
+        "tasks": describe_tasks(tasks), "weights": row.tolist(), "optimizer": describe(stepper.optimizer),
+        "model": {name: list(value.shape) for name, value in model.state_dict().items()},
+        "instruments": [type(instrument).__name__ for instrument in instruments],
     }  # fmt: skip
     steps = math.ceil(n_samples / batch_size)
     with random_state_kept():
@@ -129,6 +131,7 @@ def fit(
                 state.save(checkpoint, settings, epoch)
     progress(epochs * steps, epochs * steps, f"best epoch {state.best.epoch + 1}")
     model.load_state_dict(state.best.weights)
+    model.eval()
     return Fit(model, tasks, state.best.losses, state.best.epoch, torch.stack(state.best.history))
 
 
@@ -188,8 +191,13 @@ def weighted_sum(losses: Tensor, rows: Tensor) -> Tensor:
 
 def describe(optimizer: torch.optim.Optimizer) -> list[Any]:
     """An optimizer's name and numbers, by which a checkpoint is told from another one."""
-    numbers = {name: value for name, value in optimizer.defaults.items() if isinstance(value, int | float | bool)}
+    numbers = {name: value for name, value in optimizer.defaults.items() if isinstance(value, int | float | tuple)}
     return [type(optimizer).__name__, numbers]
+
+
+def describe_tasks(tasks: TaskSet) -> list[Any]:
+    """What a checkpoint's tasks must agree in."""
+    return [[task.name, task.kind, task.n_outputs, task.location, task.scale] for task in tasks]
 
 
 def check_finite(losses: Tensor, row: Tensor, tasks: TaskSet, when: str, checkpoint: Path | None) -> None:

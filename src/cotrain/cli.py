@@ -1,0 +1,171 @@
+"""The command line: `cotrain run` and its steps one by one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from cotrain.data import datasets, get
+from cotrain.errors import ArgumentsError, CotrainError
+from cotrain.grouping import GainTable, Grouping, select_groups
+from cotrain.progress import progress_bar
+from cotrain.report import write_report
+from cotrain.study import StudyConfig, StudyFolder, run_study
+from cotrain.study.decide import predicted_gains, read_grouping
+from cotrain.terminal import affinity_table, dataset_table, outcome_tables
+from cotrain.version import __version__
+
+__all__ = ["main"]
+
+FAILED, BAD_ARGUMENTS = 1, 2
+TABLE_SUFFIX = ".csv"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after `cotrain`; None for those of the process.
+
+    Returns:
+        The exit code: 0, 1 if the command failed (the reason is on standard error in a sentence or two), 2 for bad
+        arguments.
+    """
+    parser, commands = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        commands[chosen.subcommand](chosen[chosen.subcommand])
+    except ArgumentsError as error:
+        return _fail(error, BAD_ARGUMENTS)
+    except (CotrainError, ValueError, OSError, ImportError) as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return _fail("Interrupted. What was finished is kept: go on with --resume.", FAILED)
+    return 0
+
+
+def _fail(error: object, code: int) -> int:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"cotrain: {error}", markup=False)
+    return code
+
+
+def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
+    parser = ArgumentParser(
+        prog="cotrain", version=__version__, description="Which of many prediction targets should be trained together?"
+    )
+    subcommands = parser.add_subcommands(metavar="COMMAND")
+    commands: dict[str, Callable[[Namespace], None]] = {}
+
+    def add(name: str, run: Callable[[Namespace], None], words: str) -> ArgumentParser:
+        command = ArgumentParser(description=words)
+        subcommands.add_subcommand(name, command, help=words)
+        commands[name] = run
+        return command
+
+    _add_study_arguments(add("run", _run, "measure, decide, train and check groups, and write the report"))
+    _add_study_arguments(add("affinity", _affinity, "only measure how the tasks act on each other"))
+    groups = add("groups", _groups, "choose groups: of a study, or from a table of measured groups")
+    groups.add_argument("source", type=str, help="a study's folder, or a CSV table with columns group, task, COLUMN")
+    groups.add_argument("--budget", type=int, default=None, help="number of networks (a study's own by default)")
+    groups.add_argument("--column", type=str, default="test_loss", help="of the table: a loss, or a gain")
+    train = add("train", _train, "train and check a study's groups, and write the report")
+    train.add_argument("folder", type=str, help="the study's folder")
+    report = add("report", _report, "write a study's report.html again")
+    report.add_argument("folder", type=str, help="the study's folder")
+    data = add("datasets", _datasets, "what is built in, where its files are looked for, and how to get them")
+    data.add_argument("action", type=str, nargs="?", default="list", choices=["list", "get"], help="list, or get NAME")
+    data.add_argument("name", type=str, nargs="?", default=None, help="the data set to download")
+    return parser, commands
+
+
+def _add_study_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument(
+        "--out", type=str, default=None, help="the study's folder (default: cotrain-DATA, or the next free)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the study in the folder given with --out")
+    parser.add_class_arguments(StudyConfig, as_positional=True, as_group=False)
+
+
+def _study_config(chosen: Namespace) -> tuple[StudyConfig, Path]:
+    values = {name: value for name, value in chosen.as_dict().items() if name not in ("config", "out", "resume")}
+    values["targets"] = None if values["targets"] is None else tuple(values["targets"])
+    config = StudyConfig(**values)
+    if chosen.resume and chosen.out is None:
+        raise ArgumentsError("--resume needs the study's folder: add --out FOLDER.")
+    return config, Path(chosen.out) if chosen.out else _free_folder(Path(config.data).stem)
+
+
+def _free_folder(name: str) -> Path:
+    folder, number = Path(f"cotrain-{name}"), 2
+    while folder.exists():
+        folder, number = Path(f"cotrain-{name}-{number}"), number + 1
+    return folder
+
+
+def _run(chosen: Namespace) -> None:
+    config, out = _study_config(chosen)
+    run_study(config, out, bar=progress_bar, resume=chosen.resume)
+    _show_outcome(out)
+
+
+def _affinity(chosen: Namespace) -> None:
+    config, out = _study_config(chosen)
+    run_study(config, out, bar=progress_bar, resume=chosen.resume, last="measure")
+    console = Console()
+    console.print(affinity_table(out))
+    console.print(f"Affinities: {out / 'affinity.csv'}. Next: cotrain groups {out}", soft_wrap=True)
+
+
+def _groups(chosen: Namespace) -> None:
+    console = Console()
+    source = Path(chosen.source)
+    if source.suffix == TABLE_SUFFIX:
+        if chosen.budget is None:
+            raise ArgumentsError("A table of measured groups needs --budget, the number of networks.")
+        _show_grouping(console, select_groups(GainTable.from_csv(source, column=chosen.column), budget=chosen.budget))
+        return
+    folder, config = StudyFolder.existing(source)
+    run_study(config, source, bar=progress_bar, resume=True, last="decide")
+    if chosen.budget in (None, config.budget):
+        _show_grouping(console, read_grouping(folder))
+        console.print(f"Next: cotrain train {source}", soft_wrap=True)
+    else:
+        _show_grouping(console, select_groups(predicted_gains(folder), budget=chosen.budget))
+
+
+def _train(chosen: Namespace) -> None:
+    _, config = StudyFolder.existing(Path(chosen.folder))
+    if config.check == "none":
+        raise ArgumentsError("This study was started with --check none. Start another one with --check quick or full.")
+    run_study(config, Path(chosen.folder), bar=progress_bar, resume=True)
+    _show_outcome(Path(chosen.folder))
+
+
+def _report(chosen: Namespace) -> None:
+    StudyFolder.existing(Path(chosen.folder))
+    Console().print(f"Report: {write_report(Path(chosen.folder))}", soft_wrap=True)
+
+
+def _datasets(chosen: Namespace) -> None:
+    if chosen.action == "list":
+        Console().print(dataset_table(datasets()))
+        return
+    if chosen.name is None:
+        raise ArgumentsError("Name the data set to get: cotrain datasets get NAME")
+    with progress_bar(f"Get {chosen.name}") as progress:
+        folder = get(chosen.name, progress=progress)
+    Console().print(f"{chosen.name} is in {folder}", soft_wrap=True)
+
+
+def _show_outcome(out: Path) -> None:
+    report = write_report(out)
+    console = Console()
+    for part in outcome_tables(out):
+        console.print(part)
+    console.print(f"Report: {report}", soft_wrap=True)
+
+
+def _show_grouping(console: Console, grouping: Grouping) -> None:
+    console.print(str(grouping), markup=False, soft_wrap=True)

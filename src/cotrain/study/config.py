@@ -1,0 +1,108 @@
+"""What a study is asked to do: one flat, validated configuration, the same for flags, YAML and Python."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cotrain.errors import ArgumentsError, StudyError
+
+__all__ = ["Check", "StudyConfig"]
+
+Check = Literal["none", "quick", "full"]
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The configuration of a study.
+
+    Args:
+        data: digits, fashion-mnist, census-income, or the path of a table (CSV, TSV, Parquet).
+        targets: Names of the targets; None for all that a built-in data set has. A table needs them.
+        budget: How many networks may be trained and served in the end.
+        check: full: train single tasks, all tasks in one, the groups and random groups, on all samples; quick: the
+            same on at most 12,000 training samples and with one random cover; none: predict only.
+        seeds: How many seeds the check is repeated with; fewer than 2 give no interval.
+        seed: The first seed; everything that is random follows from it.
+        epochs: The most epochs of each training; None: 100 for up to 10,000 training samples, else 12.
+        patience: A training stops after so many epochs without a lower validation loss.
+        batch_size: Samples per step; None: 64 for up to 10,000 training samples, else 256.
+        learning_rate: Of Adam.
+        network: cnn (images), mlp, or auto: cnn for images larger than 8 x 8, else mlp.
+        width: Width of the trunk's hidden layers.
+        estimator: How transference is measured: lookahead (exact), gram (first order), or auto.
+        every: Steps from one measurement to the next; None: such that measuring adds about two plain
+            trainings to the one that is measured.
+        max_size: The most tasks in one network; None: no limit.
+        solver_seconds: Time limit of the selection.
+        task_set: census-income only: ten (the default), or pair.
+        flips: digits and fashion-mnist only: whether half of the images are turned upside down, for the task of
+            telling them (the default).
+        kinds: Tables only: {target: binary | multiclass | regression} where the guess is wrong.
+        missing_inputs: Tables only: error (the default), or impute.
+
+    Raises:
+        ArgumentsError: If a value is out of its range.
+    """
+
+    data: str
+    targets: tuple[str, ...] | None = None
+    budget: int = 3
+    check: Check = "full"
+    seeds: int = 3
+    seed: int = 0
+    epochs: int | None = None
+    patience: int = 5
+    batch_size: int | None = None
+    learning_rate: float = 3e-3
+    network: Literal["auto", "cnn", "mlp"] = "auto"
+    width: int = 64
+    estimator: Literal["auto", "lookahead", "gram"] = "auto"
+    every: int | None = None
+    max_size: int | None = None
+    solver_seconds: float = 60.0
+    task_set: Literal["ten", "pair"] | None = None
+    flips: bool | None = None
+    kinds: Mapping[str, Literal["binary", "multiclass", "regression"]] | None = None
+    missing_inputs: Literal["error", "impute"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "seeds", "patience", "width", "epochs", "batch_size", "every", "max_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentsError(f"{name} must be at least 1. Got {value}.")
+        for name in ("learning_rate", "solver_seconds"):
+            if not getattr(self, name) > 0:
+                raise ArgumentsError(f"{name} must be positive. Got {getattr(self, name)}.")
+        if self.targets is not None and len(self.targets) < 2:
+            raise ArgumentsError(
+                f"A study needs at least 2 targets, to ask which train together. Got {list(self.targets)}."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as in study.yaml."""
+        values = asdict(self)
+        values["targets"] = None if self.targets is None else list(self.targets)
+        values["kinds"] = None if self.kinds is None else dict(self.kinds)
+        return values
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML, in the order of the fields."""
+        text: str = yaml.safe_dump(self.as_dict(), sort_keys=False)
+        return text
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "StudyConfig":
+        """Read study.yaml.
+
+        Raises:
+            StudyError: If it is not a study's configuration.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values["targets"] = None if values["targets"] is None else tuple(values["targets"])
+            return cls(**{item.name: values[item.name] for item in fields(cls)})
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise StudyError(f"{path} is not the configuration of a study ({error}).") from error
