@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from cotrain.model import random_state_kept
+from cotrain.stacked_layers import Stacked, is_written_out, run, stacked_linear
 from cotrain.task import Batch, TaskSet
 
 __all__ = ["Stack", "activation_bytes", "why_not_stackable"]
@@ -32,7 +33,8 @@ class Stack:
 
     def __init__(self, networks: Sequence[nn.Module], tasks: TaskSet) -> None:
         self._tasks = tasks
-        self._network = _with_stackable_linears(networks[0])
+        self._written_out = is_written_out(networks[0])
+        self._network = deepcopy(networks[0]) if self._written_out else _with_stackable_linears(networks[0])
         stacked, self._constants = stack_module_state(list(networks))
         self.parameters: dict[str, Tensor] = {}
         for name, value in stacked.items():
@@ -56,13 +58,15 @@ class Stack:
             The results of all networks, stacked: [G, ...].
         """
         self._network.train(train)
+        if self._written_out:
+            outputs = run(self._network, {**self.parameters, **self._constants}, Stacked(inputs, False)).value
+            return torch.vmap(lambda own: result(self._tasks.pack(own)))(outputs)
 
         def one(parameters: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> Result:
             return result(self._tasks.pack(functional_call(self._network, {**parameters, **constants}, (inputs,))))
 
         # One transformation for forward pass and losses: on small networks each costs as much as a layer.
-        results: Result = torch.vmap(one, randomness="different")(self.parameters, self._constants)
-        return results
+        return torch.vmap(one, randomness="different")(self.parameters, self._constants)
 
     def keep(self, members: Tensor, parameters: Iterable[Tensor]) -> None:
         """Reduce the stack to some networks.
@@ -161,18 +165,13 @@ class _StackableLinear(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, weight: Tensor, bias: Tensor | None
+        info: Any,  # noqa: ARG004 - of the protocol
+        in_dims: tuple[int | None, ...],
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
     ) -> tuple[Tensor, int]:
         """Stacked weights [G, O, I] and inputs [..., I] (shared) or [G, ..., I] (their own) to [G, ..., O]."""
-        n_out, n_in = weight.shape[-2:]
-        if in_dims[0] is None:
-            flat = inputs.reshape(-1, n_in)
-            every_weight = weight.flatten(0, 1).t()
-            product = flat @ every_weight if bias is None else torch.addmm(bias.flatten(), flat, every_weight)
-            outputs = product.view(len(flat), info.batch_size, n_out).transpose(0, 1)
-            return outputs.unflatten(1, inputs.shape[:-1]), 0
-        own = inputs.movedim(in_dims[0], 0)
-        rows = own.reshape(info.batch_size, -1, n_in)
-        columns = weight.transpose(1, 2)
-        outputs = rows @ columns if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, columns)
-        return outputs.unflatten(1, own.shape[1:-1]), 0
+        shared = in_dims[0] is None
+        values = inputs if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
+        return stacked_linear(Stacked(values, not shared), weight, bias).value, 0
