@@ -7,7 +7,7 @@ from cotrain.data.digits import load_digits
 from cotrain.data.fashion_mnist import load_fashion_mnist
 from cotrain.data.planted import make_planted_tasks
 from cotrain.data.registry import DatasetInfo, datasets, get, load
-from cotrain.data.table import read_table
+from cotrain.data.table_file import read_table
 
 __all__ = [
     "DatasetInfo",

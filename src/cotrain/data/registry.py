@@ -13,7 +13,7 @@ from cotrain.data.download import download
 from cotrain.data.fashion_mnist import load_fashion_mnist
 from cotrain.data.locations import find, search_folders
 from cotrain.data.sources import CENSUS_INCOME, DIGITS, FASHION_MNIST, Source
-from cotrain.data.table import TABLE_SUFFIXES, MissingInputs, read_table
+from cotrain.data.table_file import TABLE_SUFFIXES, MissingInputs, read_table
 from cotrain.errors import DataError
 from cotrain.progress import Listener, silent
 from cotrain.task import Kind
