@@ -1,0 +1,144 @@
+"""The change of every task's loss by a step for every other task, exact or to first order."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cotrain.lookahead import Rule, displacements, losses_at, task_gradients, update
+from cotrain.task import Batch, TaskSet
+
+__all__ = ["ESTIMATORS", "Point", "joint_losses"]
+
+CHUNK_ELEMENTS = 2**22
+"""Parameters of hypothetical networks held at once: 16 MB in float32, so that memory does not grow with T."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where a training stands: everything that a measurement on one batch needs.
+
+    Args:
+        model: The module.
+        tasks: The tasks.
+        batch: The samples.
+        parameters: The shared parameters by name, the only ones that hypothetical steps move.
+        rule: How a gradient becomes a step.
+        seed: Of everything random in the forward passes.
+        losses: [T] float64 at the present parameters.
+        labelled: [T] whether the task has a label in the batch.
+        gradients: Of every task's loss, by the names of the parameters, [T, *shape]; 0 if not usable.
+        products: K = G G^T, [T, T] float64.
+        usable: [T] labelled, with a finite loss and gradient.
+        rows: The positions of the usable tasks.
+    """
+
+    model: nn.Module
+    tasks: TaskSet
+    batch: Batch
+    parameters: Mapping[str, nn.Parameter]
+    rule: Rule
+    seed: int
+    losses: Tensor
+    labelled: Tensor
+    gradients: Mapping[str, Tensor]
+    products: Tensor
+    usable: Tensor
+    rows: Sequence[int]
+
+    @classmethod
+    def at(
+        cls,
+        model: nn.Module,
+        tasks: TaskSet,
+        batch: Batch,
+        parameters: Mapping[str, nn.Parameter],
+        rule: Rule,
+        seed: int,
+    ) -> "Point":
+        """One forward pass, and a backward pass for every task with a label."""
+        losses, labelled, gradients = task_gradients(model, tasks, batch, parameters, seed=seed)
+        products = _products(gradients, gradients)
+        usable = labelled & torch.isfinite(losses) & torch.isfinite(products.diagonal())
+        for gradient in gradients.values():
+            gradient[~usable] = 0  # one task's NaN must not reach the step for all tasks together
+        rows = usable.nonzero().flatten().tolist()
+        return cls(model, tasks, batch, parameters, rule, seed, losses, labelled, gradients, products, usable, rows)
+
+    @property
+    def drifts(self) -> bool:
+        """Whether even a zero gradient may move the parameters, by momentum, weight decay or Adam."""
+        return isinstance(self.rule, Optimizer)
+
+    def losses_with(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """[T] losses with other shared parameters, heads as they are, the same dropout masks."""
+        return losses_at(self.model, self.tasks, self.batch, parameters, seed=self.seed)[0]
+
+
+def by_lookahead(point: Point) -> Tensor:
+    """L_j(theta_0) - L_j(theta_i), exact: one forward pass per source (and one for the drift).
+
+    theta_i is where a step for i leads, theta_0 where one for nobody does (arXiv 2109.04617, made drift-free).
+
+    Returns:
+        [len(rows), T] float64.
+    """
+    start = point.losses
+    if point.drifts:
+        start = point.losses_with(update(point.parameters, _nothing(point), point.rule))
+    after = [
+        point.losses_with({name: value[k] for name, value in moved.items()})
+        for rows in _chunks(point)
+        for moved in [update(point.parameters, _select(point, rows), point.rule)]
+        for k in range(len(rows))
+    ]
+    return start - torch.stack(after)
+
+
+def by_gram(point: Point) -> Tensor:
+    """<theta_0 - theta_i, g_j>: the same to first order in the loss, without another forward pass.
+
+    The step itself is the rule's own and not linearised. A plain step gives eta G G^T; Adam gives G D G^T
+    with D = 1 / (sqrt(v) + eps), where v has already seen the source's gradient.
+
+    Returns:
+        [len(rows), T] float64.
+    """
+    drift = displacements(point.parameters, _nothing(point), point.rule)
+    changes = []
+    for rows in _chunks(point):
+        moves = displacements(point.parameters, _select(point, rows), point.rule)
+        changes.append(_products({name: drift[name] - move for name, move in moves.items()}, point.gradients))
+    return torch.cat(changes)
+
+
+ESTIMATORS: Mapping[str, Callable[[Point], Tensor]] = {"lookahead": by_lookahead, "gram": by_gram}
+"""Each gives the fall of the loss by a step, [len(rows), T]: row = source, column = target."""
+
+
+def joint_losses(point: Point) -> Tensor:
+    """[T] losses after one step along the sum of all tasks' gradients."""
+    joint = {name: gradient.sum(0) for name, gradient in point.gradients.items()}
+    return point.losses_with(update(point.parameters, joint, point.rule))
+
+
+def _nothing(point: Point) -> dict[str, Tensor]:
+    """The gradient of a step for nobody."""
+    return {name: torch.zeros_like(gradient[0]) for name, gradient in point.gradients.items()}
+
+
+def _chunks(point: Point) -> Iterator[Sequence[int]]:
+    size = sum(value.numel() for value in point.parameters.values())
+    n = max(1, CHUNK_ELEMENTS // size)
+    return (point.rows[start : start + n] for start in range(0, len(point.rows), n))
+
+
+def _select(point: Point, rows: Sequence[int]) -> dict[str, Tensor]:
+    return {name: gradient[list(rows)] for name, gradient in point.gradients.items()}
+
+
+def _products(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
+    parts = [(left[name].flatten(1) @ right[name].flatten(1).T).double() for name in left]
+    return torch.stack(parts).sum(0)
