@@ -1,0 +1,287 @@
+"""The candidate networks that a selection compares, with their gains and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, compress
+from math import comb
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, group_name, membership
+from cotrain.grouping.table import GainTable
+
+Costs: TypeAlias = Mapping[Collection[str], float] | Callable[[tuple[str, ...]], float]
+"""What a group takes of the budget: by group (names joined by `+`, tuple or frozenset; absent = 1), or a function."""
+
+MOST_LISTED = 2**15
+"""All groups are listed up to this number: every T <= 15, and larger T under a small enough `max_size`."""
+
+MOST_TASKS_FOR_PAIRS = 60
+"""Up to this T every pair is a candidate, even where not all groups can be listed."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network outside the gain model, such as a smaller single-task network.
+
+    Attributes:
+        trains: The tasks that it is trained on.
+        gains: The gain of each of them, over the same usual single-task network as all other gains.
+        cost: What it takes of the budget.
+        label: What kind of network it is, for the report.
+        measured: Whether the gains are measurements.
+    """
+
+    trains: tuple[str, ...]
+    gains: Mapping[str, float]
+    cost: float
+    label: str
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Pool:
+    """n candidates over T tasks, in the order of size, then names: the last criterion of a tie.
+
+    Attributes:
+        tasks: The T task names in alphabetical order, so that the order of the caller's tasks changes nothing.
+        members: [n, T].
+        mean: [n, T], the gains; NaN where the task is not in the group.
+        std: [n, T], their standard deviations.
+        cost: [n].
+        measured: [n].
+        labels: [n], the kind of network.
+    """
+
+    tasks: tuple[str, ...]
+    members: BoolArray
+    mean: FloatArray
+    std: FloatArray
+    cost: FloatArray
+    measured: BoolArray
+    labels: NDArray[np.str_]
+
+    def names(self, row: int) -> tuple[str, ...]:
+        """The tasks of one candidate."""
+        return tuple(self.tasks[j] for j in np.flatnonzero(self.members[row]))
+
+
+@dataclass(frozen=True)
+class Valuer:
+    """Values groups: asks the gain model, checks its answer, and looks up the cost.
+
+    Attributes:
+        gains: The gain model.
+        costs: See `Costs`; None: every network costs 1.
+        kappa: Whether standard deviations are used (above 0), and so must be finite.
+        max_size: The most tasks that a network may train; None: no limit.
+    """
+
+    gains: GainModel
+    costs: Costs | None
+    kappa: float
+    max_size: int | None
+    _cost_of: dict[frozenset[str], float] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.costs, Mapping):
+            for key, cost in self.costs.items():
+                self._cost_of[_group_of(key, self.gains.tasks)] = _checked_cost(cost, key)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks in alphabetical order."""
+        return tuple(sorted(self.gains.tasks))
+
+    def value(self, members: BoolArray) -> Pool:
+        """The pool of the given groups: [n, T], columns as `tasks`, as `in_order` returns them."""
+        tasks = self.tasks
+        names = [tuple(compress(tasks, row)) for row in members.tolist()]
+        mean, std = self.gains.predict(names)
+        place = np.argsort(np.array(self.gains.tasks))
+        mean, std = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+        for table, what in ((mean, "gain"), (std, "std")):
+            if table.shape != members.shape:
+                raise ValueError(
+                    f"predict must return a {what} table of [groups, tasks] = {list(members.shape)}."
+                    f" Got {list(table.shape)}."
+                )
+        mean, std = mean[:, place], std[:, place]
+        _refuse_not_finite(mean, members, names, tasks, "gain")
+        if self.kappa > 0:
+            _refuse_not_finite(std, members, names, tasks, "std")
+        cost = np.array([self._cost(group) for group in names])
+        return Pool(
+            tasks,
+            members,
+            np.where(members, mean, np.nan),
+            np.where(members, std, np.nan),
+            cost,
+            np.asarray(self.gains.measured(names), dtype=np.bool_),
+            np.full(len(names), "", dtype=np.str_),
+        )
+
+    def _cost(self, group: tuple[str, ...]) -> float:
+        if callable(self.costs):
+            return _checked_cost(self.costs(group), group)
+        return self._cost_of.get(frozenset(group), 1.0)
+
+
+def listed_groups(gains: GainModel, max_size: int | None) -> BoolArray | None:
+    """All groups that may be chosen, [n, T] with columns in alphabetical order; None if there are too many to list.
+
+    For a `GainTable` these are the measured groups and every task alone; for a model that predicts, all groups.
+    """
+    tasks = tuple(sorted(gains.tasks))
+    largest = len(tasks) if max_size is None else min(max_size, len(tasks))
+    if isinstance(gains, GainTable):
+        members = np.concatenate([np.eye(len(tasks), dtype=np.bool_), membership(gains.groups, tasks)])
+        return in_order(members[members.sum(axis=1) <= largest])
+    if sum(comb(len(tasks), size) for size in range(1, largest + 1)) > MOST_LISTED:
+        return None
+    return np.concatenate([_of_size(len(tasks), size) for size in range(1, largest + 1)])
+
+
+def first_groups(gains: GainModel, max_size: int | None) -> BoolArray:
+    """Where to start when not all groups can be listed, [n, T] with columns in alphabetical order.
+
+    Every task alone, all tasks together, all pairs (up to 60 tasks), around every task the tasks that go best with
+    it in pairs, in growing numbers, the rest of the tasks for each of these, and partitions into groups of such
+    sizes, so that a budget of `T / max_size` networks is enough; none is larger than `max_size`.
+    """
+    tasks = tuple(sorted(gains.tasks))
+    count = len(tasks)
+    largest = count if max_size is None else min(max_size, count)
+    pairs = _of_size(count, 2)
+    mean, _ = gains.predict([(tasks[i], tasks[j]) for i, j in map(np.flatnonzero, pairs)])
+    mutual = np.full((count, count), np.inf)
+    first, second = np.triu_indices(count, 1)
+    mutual[first, second] = mutual[second, first] = np.nansum(mean, axis=1)
+    rank = np.argsort(np.argsort(-mutual, axis=1, kind="stable"), axis=1)
+    sizes = np.unique(np.geomspace(1, largest, num=12).round().astype(np.intp))
+    around = np.concatenate([rank < size for size in sizes])
+    rest = ~around[((~around).sum(axis=1) >= 1) & ((~around).sum(axis=1) <= largest)]
+    parts = [_partition(rank, int(size)) for size in sizes]
+    everything = [np.ones((1, count), dtype=np.bool_)] if largest == count else []
+    listed = [pairs] if count <= MOST_TASKS_FOR_PAIRS and largest >= 2 else []
+    return in_order(np.concatenate([around, rest, *parts, *listed, *everything]))
+
+
+def in_order(members: BoolArray) -> BoolArray:
+    """The different rows of [n, T], by size, then by names (columns stand in alphabetical order)."""
+    return members[_first_in_order(members)]
+
+
+def with_extra(pool: Pool, extra: Iterable[Candidate]) -> Pool:
+    """The pool with further networks; of equals the pool's own stands first.
+
+    Raises:
+        ValueError: If a candidate's gains are not one finite number for each of its tasks, or its cost is negative.
+    """
+    added = list(extra)
+    if not added:
+        return pool
+    members = membership([candidate.trains for candidate in added], pool.tasks)
+    mean = np.full(members.shape, np.nan)
+    for row, candidate in enumerate(added):
+        if set(candidate.gains) != set(candidate.trains):
+            raise ValueError(
+                f"Candidate {group_name(candidate.trains)} needs one gain for each of its tasks."
+                f" Got gains of {', '.join(candidate.gains) or 'none'}."
+            )
+        mean[row, members[row]] = [candidate.gains[task] for task in pool.tasks if task in candidate.gains]
+    _refuse_not_finite(mean, members, [candidate.trains for candidate in added], pool.tasks, "gain")
+    both = Pool(
+        pool.tasks,
+        np.concatenate([pool.members, members]),
+        np.concatenate([pool.mean, mean]),
+        np.concatenate([pool.std, np.where(members, 0.0, np.nan)]),
+        np.concatenate([pool.cost, [_checked_cost(candidate.cost, candidate.trains) for candidate in added]]),
+        np.concatenate([pool.measured, [candidate.measured for candidate in added]]),
+        np.concatenate([pool.labels, np.array([candidate.label for candidate in added], dtype=np.str_)]),
+    )
+    return take(both, np.lexsort((*(~both.members).T[::-1], both.members.sum(axis=1))))
+
+
+def take(pool: Pool, rows: NDArray[np.intp]) -> Pool:
+    """Some candidates of a pool, in the given order."""
+    return Pool(
+        pool.tasks,
+        pool.members[rows],
+        pool.mean[rows],
+        pool.std[rows],
+        pool.cost[rows],
+        pool.measured[rows],
+        pool.labels[rows],
+    )
+
+
+def merge(pools: Sequence[Pool]) -> Pool:
+    """The candidates of several pools without extra networks; a group is kept once."""
+    members = np.concatenate([pool.members for pool in pools])
+    stacked = Pool(
+        pools[0].tasks,
+        members,
+        np.concatenate([pool.mean for pool in pools]),
+        np.concatenate([pool.std for pool in pools]),
+        np.concatenate([pool.cost for pool in pools]),
+        np.concatenate([pool.measured for pool in pools]),
+        np.concatenate([pool.labels for pool in pools]),
+    )
+    return take(stacked, _first_in_order(members))
+
+
+def _partition(rank: NDArray[np.intp], size: int) -> BoolArray:
+    """[k, T], groups of `size` tasks: the first task that is left with those left that it ranks [T, T] first."""
+    left = np.ones(len(rank), dtype=np.bool_)
+    parts = []
+    while left.any():
+        place = np.where(left, rank[int(left.argmax())], len(rank))
+        parts.append(left & (place <= np.sort(place)[size - 1]))
+        left &= ~parts[-1]
+    return np.array(parts)
+
+
+def _first_in_order(members: BoolArray) -> NDArray[np.intp]:
+    """Where each different row stands first, by size, then by names."""
+    _, first = np.unique(np.packbits(members, axis=1), axis=0, return_index=True)
+    first = first[::-1]
+    return first[np.argsort(members[first].sum(axis=1), kind="stable")]
+
+
+def _of_size(count: int, size: int) -> BoolArray:
+    """[n, count], all groups of one size, by names."""
+    chosen = np.array(list(combinations(range(count), size)), dtype=np.intp)
+    members = np.zeros((len(chosen), count), dtype=np.bool_)
+    members[np.arange(len(chosen))[:, None], chosen] = True
+    return members
+
+
+def _group_of(key: Collection[str], tasks: tuple[str, ...]) -> frozenset[str]:
+    if isinstance(key, str):
+        key = (key,) if key in tasks else tuple(key.split("+"))
+    membership([key], tasks)
+    return frozenset(key)
+
+
+def _checked_cost(cost: float, group: Collection[str]) -> float:
+    if not (np.isfinite(cost) and cost >= 0):
+        name = group if isinstance(group, str) else group_name(group)
+        raise ValueError(f"The cost of group {name} must be a finite number, 0 or more. Got {cost!r}.")
+    return float(cost)
+
+
+def _refuse_not_finite(
+    table: FloatArray, members: BoolArray, groups: Groups, tasks: tuple[str, ...], what: str
+) -> None:
+    wrong = members & ~np.isfinite(table)
+    if wrong.any():
+        row, j = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"The {what} of task {tasks[j]!r} in group {group_name(groups[row])} is not a finite number."
+            f" Got {table[row, j]}. Measure it again, or leave the group out."
+        )
