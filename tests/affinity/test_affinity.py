@@ -94,3 +94,9 @@ def test_a_file_that_is_no_such_table(tmp_path, text, message):
         return
     with pytest.raises(DataError, match=message):
         Affinity.from_csv(path)
+
+
+def test_every_entry_counts_as_observed_on_every_batch_by_default() -> None:
+    square = torch.zeros(2, 2, dtype=torch.float64)
+    affinity = Affinity(square, square, ("a", "b"), "lookahead", 7)
+    assert affinity.observations.tolist() == [[7, 7], [7, 7]]

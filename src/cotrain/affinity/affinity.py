@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,10 +31,10 @@ class Affinity:
         matrix: [T, T] float64. Row = source, column = target, positive = a step for the source lowers the
             target's loss, in units of that loss. NaN where never observed. The diagonal is a baseline.
         stderr: [T, T] float64 standard errors of the means; NaN below 10 observations.
-        observations: [T, T] int64, how often each entry was observed.
         tasks: The tasks' names, in the order of rows and columns.
         estimator: "lookahead", "gram", or "file" for a matrix that was read.
         n_observations: How many batches were measured.
+        observations: [T, T] int64, how often each entry was observed; by default on every batch.
         rule: The step that was looked at, in words, such as "Adam step, lr 0.001".
         joint_descent: Share of the measured batches on which the same step for all tasks together lowers the
             summed loss. When it is low, the step is too long, and the matrix measures divergence.
@@ -46,10 +46,10 @@ class Affinity:
 
     matrix: Tensor
     stderr: Tensor
-    observations: Tensor
     tasks: tuple[str, ...]
     estimator: str
     n_observations: int
+    observations: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     rule: str = ""
     joint_descent: float = math.nan
     cosine: Tensor | None = None
@@ -57,6 +57,8 @@ class Affinity:
     cost: float = math.nan
 
     def __post_init__(self) -> None:
+        if self.observations.numel() == 0:
+            object.__setattr__(self, "observations", torch.full(self.matrix.shape, self.n_observations))
         square = (len(self.tasks), len(self.tasks))
         for name in ("matrix", "stderr", "observations", "cosine"):
             value = getattr(self, name)
