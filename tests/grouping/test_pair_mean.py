@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrain.grouping.pair_mean import PairMean
+from cotrain.grouping.selection import select_groups
 from cotrain.grouping.table import GainTable
 
 NAN = np.nan
@@ -98,3 +99,12 @@ def test_from_pairs_keeps_measured_pairs_and_ignores_larger_groups():
 def test_from_pairs_names_a_missing_pair():
     with pytest.raises(ValueError, match="Pair b\\+c is not in the table"):
         PairMean.from_pairs(GainTable(["a", "b", "c"], [("a", "b"), ("a", "c")], [[0, 0, NAN], [0, NAN, 0]]))
+
+
+def test_scores_are_never_called_gains() -> None:
+    scores = np.array([[0.0, 0.2], [0.1, 0.0]])
+    chosen = select_groups(PairMean(scores, ["a", "b"], stderr=np.zeros((2, 2))), budget=1)
+    assert chosen.objective == "mean_score"
+    assert "mean score (which is no gain)" in str(chosen)
+    table = GainTable("ab", [("a",), ("b",), ("a", "b")], [[0, np.nan], [np.nan, 0], [0.2, 0.1]])
+    assert select_groups(PairMean.from_pairs(table), budget=1).objective == "mean_gain"

@@ -21,7 +21,8 @@ class GainModel(Protocol):
 
     The gain of task t in group S is `1 - L_t(S) / L_t({t})`, with L the held-out loss: 0 is as good as training
     t alone, 0.1 means that its loss falls by 10 %. A model that knows the loss `L_t({t})` of every task may offer
-    it as an attribute `single_losses` [T]; `select_groups` can then minimise the sum of losses.
+    it as an attribute `single_losses` [T]; `select_groups` can then minimise the sum of losses. A model of scores,
+    which rank groups but are no gains, says so by an attribute `unit` = "score".
     """
 
     @property

@@ -63,7 +63,8 @@ class Grouping:
         solver: What chose the groups.
         seconds: How long that took.
         objective: "total_loss": `value` is the sum of losses saved over training every task alone, in units of the
-            losses. "mean_gain": `value` is the (weighted) mean gain, 0.1 = 10 % less loss. Empty if not valued.
+            losses. "mean_gain": `value` is the (weighted) mean gain, 0.1 = 10 % less loss. "mean_score": the
+            same of scores, which rank groups and are no gains. Empty if not valued.
         value_at_mean: `value` without the deduction of `kappa` standard deviations.
         kappa: Standard deviations deducted from every gain.
         budget: The budget given, None if there was none.
@@ -173,8 +174,7 @@ class Grouping:
         lines = [f"{number}. {group}" for number, group in enumerate(self.groups, 1)]
         head = f"{self.n_networks} networks for {len(self.tasks)} tasks"
         if not math.isnan(self.value):
-            unit = {"total_loss": "total loss saved", "mean_gain": "mean gain"}.get(self.objective, "value")
-            head += f"; {unit} over training alone {self.value:.5g}"
+            head += f"; {_WORDS.get(self.objective, 'value')} {self.value:.5g}"
             if self.kappa > 0:
                 head += f" ({self.value_at_mean:.5g} without the deduction of {self.kappa:g} s.d.)"
             unverified = sum(not group.measured for group in self.groups)
@@ -185,6 +185,13 @@ class Grouping:
         elif self.gap is not None:
             head += f", gap {self.gap:.2g}"
         return "\n".join([head, *lines])
+
+
+_WORDS = {
+    "total_loss": "total loss saved over training alone",
+    "mean_gain": "mean gain over training alone",
+    "mean_score": "mean score (which is no gain)",
+}
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ class Objective:
     """A sum over tasks of `unit[t] * (mean - kappa * std)`.
 
     Attributes:
-        name: "total_loss" or "mean_gain".
+        name: "total_loss", "mean_gain", or "mean_score" for a model of scores.
         unit: [T], what a gain of 1 of each task is worth.
         kappa: Standard deviations deducted from every gain.
     """
@@ -53,7 +53,8 @@ def make_objective(gains: GainModel, name: ObjectiveName, weights: Weights | Non
             " Read a loss column with GainTable.from_csv, or use objective='mean_gain'."
         )
     if losses is None or name == "mean_gain":
-        return Objective("mean_gain", weight / weight.sum(), kappa)
+        unit = getattr(gains, "unit", "gain")
+        return Objective(f"mean_{unit}", weight / weight.sum(), kappa)
     return Objective("total_loss", weight * np.asarray(losses, dtype=np.float64), kappa)
 
 

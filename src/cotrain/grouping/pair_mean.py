@@ -19,7 +19,8 @@ class PairMean:
     arXiv:1905.07553); use `PairMean.from_pairs`. With transference scores it is the grouping rule of Fifty et al.
     (NeurIPS 2021, arXiv:2109.04617). Such a score is the effect of one step and no gain: its scale, and at times
     its sign, differ from the gain of a training. A mean also never exceeds its largest entry, so it favours pairs.
-    Read the prediction as unverified until real groups were trained.
+    Read the prediction as unverified until real groups were trained; the attribute `unit` says which of the two it is,
+    "gain" or "score".
     """
 
     def __init__(self, matrix: Any, tasks: Iterable[Any] | None = None, stderr: ArrayLike | None = None) -> None:
@@ -46,6 +47,7 @@ class PairMean:
             raise ValueError("PairMean needs the names of the tasks. Pass tasks=[...], one per row of the matrix.")
         self.tasks = check_tasks(getattr(task, "name", task) for task in tasks)
         self.single_losses: FloatArray | None = None
+        self.unit = "score"
         self._known: GainTable | None = None
         self._effect = _off_diagonal(matrix, self.tasks, "effect")
         self._variance: FloatArray | None = None
@@ -87,6 +89,7 @@ class PairMean:
             table.tasks, [table.groups[row] for row in small], table.gains[small], table.std[small]
         )
         model.single_losses = table.single_losses
+        model.unit = "gain"
         return model
 
     def predict(self, groups: Groups) -> tuple[FloatArray, FloatArray]:
