@@ -30,13 +30,13 @@ def test_random_cover_covers_with_different_groups(n_tasks, n_networks, seed):
 def test_every_cover_is_equally_likely(n_networks):
     rng = np.random.default_rng(0)
     covers = all_covers("abc", n_networks)
-    draws = 200 * len(covers)
+    draws = 100 * len(covers)
     counts = Counter(
         frozenset(frozenset(group.trains) for group in random_cover("abc", n_networks, rng).groups)
         for _ in range(draws)
     )
     assert set(counts) == covers
-    chi_square = sum((count - 200) ** 2 / 200 for count in counts.values())
+    chi_square = sum((count - 100) ** 2 / 100 for count in counts.values())
     # Mean len - 1, variance 2 (len - 1); five standard deviations.
     assert chi_square < (len(covers) - 1) + 5 * np.sqrt(2 * len(covers))
 

@@ -39,7 +39,6 @@ class Choice:
     value: float
     bound: float
     optimal: bool
-    relaxation: Relaxation
 
 
 def choose(program: Program, start: NDArray[np.intp], deadline: float) -> Choice:
@@ -70,7 +69,7 @@ def choose(program: Program, start: NDArray[np.intp], deadline: float) -> Choice
     if optimal:
         chosen = _break_ties(program, chosen, relaxation, deadline)
         value = cover_value(program.worth, chosen)
-    return Choice(chosen, value, max(bound, value), optimal, relaxation)
+    return Choice(chosen, value, max(bound, value), optimal)
 
 
 def cover_value(worth: FloatArray, chosen: NDArray[np.intp]) -> float:

@@ -39,8 +39,8 @@ def select_groups(
 
     Maximises `sum_t unit_t * (gain - kappa * std)` of the serving networks: the cover with overlap of Standley et
     al. (ICML 2020), a p-median problem, solved exactly by HiGHS. Every task alone is always a candidate. Ties go to
-    the lower cost, then to fewer trained tasks, then to the order of names: the same input, in any order, gives the
-    same answer.
+    the lower cost, then, as far as exchanging one network at a time reaches, to fewer trained tasks and to the order
+    of names: the same input, in any order, gives the same answer.
 
     For a `GainTable` the candidates are the measured groups. For a model that predicts they are all groups up to 15
     tasks (more under a small `max_size`: up to 32,768 groups); beyond, the singles, all together, the pairs and
