@@ -39,8 +39,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):  # what safetensors makes of a full disk
+            raise OSError(f"{path} could not be written: {error}.") from error
         raise
 
 
