@@ -35,20 +35,18 @@ Rule = Callable[[Any, Mapping[str, Tensor], Stacked], Stacked]
 """From a layer, its stacked parameters by their names in the layer, and its inputs, to its outputs."""
 
 
-def is_written_out(module: nn.Module) -> bool:
-    """Whether this module and all inside it can be run by `run`; subclasses may do otherwise and do not count."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    if type(module) in _CHAINS:
-        return all(is_written_out(child) for child in module.children())
-    return type(module) in _RULES and getattr(module, "padding_mode", "zeros") == "zeros"
+def is_written_out(network: nn.Module) -> bool:
+    """Whether this network and all inside it can be run by `run`; subclasses may do otherwise and do not count."""
+    tied = len(list(network.named_parameters(remove_duplicate=False))) > len(list(network.parameters()))
+    return not tied and _has_rules(network)
 
 
 def run(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Stacked) -> Stacked:
     """Run a module that `is_written_out` with stacked parameters, named as in `named_parameters`."""
     if type(module) not in _CHAINS:
         return _RULES[type(module)](module, parameters, inputs)
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # named_children() leaves out a module that stands there twice
+        assert child is not None
         prefix = f"{name}."
         own = {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}
         inputs = run(child, own, inputs)
@@ -76,6 +74,16 @@ def stacked_linear(inputs: Stacked, weight: Tensor, bias: Tensor | None) -> Stac
     return Stacked(outputs.unflatten(1, inputs.value.shape[1:-1]), True)
 
 
+def _has_rules(module: nn.Module) -> bool:
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    if type(module) in _CHAINS:
+        only_chain = type(module) is nn.Sequential or list(module._modules) == ["trunk", "heads"]
+        return only_chain and all(_has_rules(child) for child in module.children())
+    options = (getattr(module, "padding_mode", "zeros"), getattr(module, "return_indices", False))
+    return type(module) in _RULES and options == ("zeros", False)
+
+
 def _linear(layer: nn.Linear, parameters: Mapping[str, Tensor], inputs: Stacked) -> Stacked:  # noqa: ARG001
     return stacked_linear(inputs, parameters["weight"], parameters.get("bias"))
 
@@ -83,6 +91,8 @@ def _linear(layer: nn.Linear, parameters: Mapping[str, Tensor], inputs: Stacked)
 def _conv2d(layer: nn.Conv2d, parameters: Mapping[str, Tensor], inputs: Stacked) -> Stacked:
     """One convolution whose channels are those of all networks, in groups unless all see the same image."""
     weight, bias = parameters["weight"], parameters.get("bias")
+    if layer.groups > 1 and not inputs.own:  # groups that all networks share would mix the networks' channels
+        inputs = Stacked(inputs.value.expand(len(weight), *inputs.value.shape), True)
     images = _as_channels(inputs) if inputs.own else inputs.value
     outputs = F.conv2d(
         images,
