@@ -123,7 +123,7 @@ class PairMean:
 
 def _off_diagonal(values: ArrayLike, tasks: tuple[str, ...], what: str) -> FloatArray:
     """[T, T] with a zero diagonal, so that a matrix product sums over the other members only."""
-    table = np.array(values, dtype=np.float64)
+    table = np.asarray(values, dtype=np.float64).copy()
     if table.shape != (len(tasks), len(tasks)):
         raise ValueError(f"The {what} table must be [T, T] for {len(tasks)} tasks. Got {list(table.shape)}.")
     np.fill_diagonal(table, 0.0)
