@@ -35,10 +35,10 @@ class Verdict:
 
     Args:
         code: What to do: "groups", "single", "all-in-one"; "undecided" where several are equally good (then the
-            cheapest of them is recommended); "unchecked" without a check.
+            cheapest of them is recommended) or random groups are better than all of them; "unchecked" without a check.
         headline: The same in one sentence.
         sentences: What it rests on.
-        recommended: Name of the recommended arm; None without a check.
+        recommended: Name of the recommended arm; None without a check, or if random groups are clearly better.
     """
 
     code: Code
@@ -64,9 +64,10 @@ def interval(values: Sequence[float]) -> Interval:
 def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) -> Verdict:
     """Compare the arms.
 
-    An arm is out of the running if the best one is clearly better (the 95 % interval of their difference, paired by
-    seed, excludes 0), if another arm is better on average with no more networks, or, for the chosen groups, if
-    random groups are clearly better. Of the arms in the running the one with the fewest networks is recommended.
+    An arm is out of the running if another arm, or the mean of the random groups, is clearly better (the 95 %
+    interval of their difference, paired by seed, excludes 0), or if another arm in the running is better on average
+    with no more networks. Of the arms in the running the one with the fewest networks is recommended; none, if the
+    random groups are clearly better than all that is left.
 
     Args:
         totals: For each arm its total test loss relative to the single tasks, one value per seed.
@@ -74,38 +75,41 @@ def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) ->
     """
     covers = [name for name in totals if is_random(name)]
     chance = np.mean([totals[name] for name in covers], axis=0).tolist() if covers else None
-    means = {name: float(np.mean(totals[name])) for name in _ARMS}
-    beaten_by_chance = [GROUPED] if chance and _clearly_less(chance, totals[GROUPED]) else []
-    best = min((name for name in _ARMS if name not in beaten_by_chance), key=lambda name: means[name])
-    clearly_worse = [name for name in _ARMS if _clearly_less(totals[best], totals[name])] + beaten_by_chance
+    arms = {name: totals[name] for name in _ARMS}
+    rivals = [*arms.values(), *([chance] if chance else [])]
+    unbeaten = {name for name in arms if not any(_clearly_less(rival, arms[name]) for rival in rivals)}
+    means = {name: float(np.mean(values)) for name, values in arms.items()}
     running = [
         name
         for name in _ARMS
-        if name not in clearly_worse
-        and not any(networks[other] <= networks[name] and means[other] < means[name] for other in _ARMS)
+        if name in unbeaten
+        and not any(networks[other] <= networks[name] and means[other] < means[name] for other in unbeaten)
     ]
-    recommended = min(running, key=lambda name: networks[name])
-    sentences = [_compared(name, totals[name]) for name in _ARMS if name != SINGLE]
-    if chance:
-        sentences.append(_against_chance(totals[GROUPED], chance, len(covers)))
-    n_seeds = len(totals[SINGLE])
-    sentences.append(
-        f"Intervals are 95 % over {n_seeds} seeds of training, on one test split."
-        if n_seeds > 1
-        else "One seed gives no interval: run with --seeds 3 or more before relying on it."
+    sentences = (
+        *(_compared(name, totals[name]) for name in _ARMS if name != SINGLE),
+        *([_against_chance(totals[GROUPED], chance, len(covers))] if chance else []),
+        _on_seeds(len(totals[SINGLE])),
     )
+    if not running:
+        headline = (
+            "Nothing is recommended: random groups of the same sizes are clearly better than the best of single tasks,"
+            " all tasks in one network and the chosen groups."
+        )
+        return Verdict("undecided", headline, sentences, None)
+    recommended = min(running, key=lambda name: networks[name])
     others = [name for name in _ARMS if name != recommended]
-    unclear = [name for name in others if name not in clearly_worse]
+    unclear = [name for name in others if not _clearly_less(arms[recommended], arms[name])]
     if unclear:
-        names = " and ".join(_WORDS[name] for name in (*unclear, recommended))
-        reason = "the cheapest of them" if len(running) > 1 else "the best on average"
-        headline = f"No clear difference between {names}. {_ADVICE[recommended]} is {reason}."
-        return Verdict("undecided", headline, tuple(sentences), recommended)
+        headline = (
+            f"No clear difference between {_WORDS[recommended]} and {' or '.join(_WORDS[name] for name in unclear)}."
+            f" {_ADVICE[recommended]} is {_reason(recommended, unclear, networks, means)}."
+        )
+        return Verdict("undecided", headline, sentences, recommended)
     headline = f"{_ADVICE[recommended]}: clearly better than {' and than '.join(_WORDS[name] for name in others)}"
     if recommended == GROUPED and chance:
-        informed = _clearly_less(totals[GROUPED], chance)
+        informed = _clearly_less(arms[GROUPED], chance)
         headline += ", and than random groups" if informed else "; but random groups of the same sizes do as well"
-    return Verdict(_CODES[recommended], f"{headline}.", tuple(sentences), recommended)
+    return Verdict(_CODES[recommended], f"{headline}.", sentences, recommended)
 
 
 def unchecked(n_networks: int) -> Verdict:
@@ -135,6 +139,21 @@ def _clearly_less(some: Sequence[float], others: Sequence[float]) -> bool:
     return interval(np.subtract(some, others).tolist()).below_zero
 
 
+def _reason(recommended: str, unclear: Sequence[str], networks: Mapping[str, int], means: Mapping[str, float]) -> str:
+    """Why an arm is recommended before others that are not clearly worse."""
+    if all(networks[recommended] <= networks[name] for name in unclear):
+        return "the cheapest of them"
+    if all(means[recommended] <= means[name] for name in unclear):
+        return "the best of them on average"
+    return "the cheapest that nothing is clearly better than"
+
+
+def _on_seeds(n_seeds: int) -> str:
+    if n_seeds == 1:
+        return "One seed gives no interval: run with --seeds 3 or more before relying on it."
+    return f"Intervals are 95 % over {n_seeds} seeds of training, on one test split."
+
+
 def _compared(name: str, totals: Sequence[float]) -> str:
     change = interval([100 * (total - 1) for total in totals])
     words = _WORDS[name]
@@ -149,7 +168,8 @@ def _against_chance(grouped: Sequence[float], chance: Sequence[float], n_covers:
         judgement = "clearly worse than"
     else:
         judgement = "no better, as far as can be told, than"
-    return f"The chosen groups are {judgement} {n_covers} random groupings of the same sizes: {_percent(difference)}."
+    covers = "1 random grouping" if n_covers == 1 else f"{n_covers} random groupings"
+    return f"The chosen groups are {judgement} {covers} of the same sizes: {_percent(difference)}."
 
 
 def _percent(value: Interval) -> str:
