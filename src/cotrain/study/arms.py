@@ -1,7 +1,7 @@
 """The arms of a check: single tasks, all in one, the chosen groups and random groups, as rows of one fleet."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,10 +46,11 @@ def make_arms(tasks: Sequence[str], grouping: Grouping, n_random: int, seed: int
         n_random: How many random covers.
         seed: Of the random covers.
     """
+    order = {task: position for position, task in enumerate(tasks)}
     arms = [
         Arm(SINGLE, tuple(Group((task,), (task,)) for task in tasks)),
         Arm(ALL_IN_ONE, (Group(tuple(tasks), tuple(tasks)),)),
-        Arm(GROUPED, grouping.groups),
+        Arm(GROUPED, _in_order(grouping, order)),
     ]
     rng = np.random.default_rng(seed)
     seen = {_shape(grouping)}
@@ -59,7 +60,7 @@ def make_arms(tasks: Sequence[str], grouping: Grouping, n_random: int, seed: int
         cover = random_like(grouping, rng)
         if _shape(cover) not in seen:
             seen.add(_shape(cover))
-            arms.append(Arm(f"{RANDOM}{len(seen) - 1}", cover.groups))
+            arms.append(Arm(f"{RANDOM}{len(seen) - 1}", _in_order(cover, order)))
     return arms
 
 
@@ -75,6 +76,18 @@ def weight_rows(networks: Sequence[tuple[str, ...]], tasks: Sequence[str]) -> Te
     for row, trains in zip(rows, networks, strict=True):
         row[[number[task] for task in trains]] = 1.0
     return rows
+
+
+def _in_order(grouping: Grouping, order: Mapping[str, int]) -> tuple[Group, ...]:
+    """The groups with their tasks in one order, so that equal networks of different arms are trained once."""
+    return tuple(
+        replace(
+            group,
+            trains=tuple(sorted(group.trains, key=order.__getitem__)),
+            serves=tuple(sorted(group.serves, key=order.__getitem__)),
+        )
+        for group in grouping.groups
+    )
 
 
 def _shape(grouping: Grouping) -> frozenset[tuple[frozenset[str], frozenset[str]]]:
