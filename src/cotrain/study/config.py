@@ -26,7 +26,7 @@ class StudyConfig:
             same on at most 12,000 training samples and with one random cover; none: predict only.
         seeds: How many seeds the check is repeated with; fewer than 2 give no interval.
         seed: The first seed; everything that is random follows from it.
-        epochs: The most epochs of each training; None: 100 for up to 10,000 training samples, else 12.
+        epochs: The most epochs of each training; None: 100 for up to 10,000 training samples, else 30.
         patience: A training stops after so many epochs without a lower validation loss.
         batch_size: Samples per step; None: 64 for up to 10,000 training samples, else 256.
         learning_rate: Of Adam.
@@ -34,7 +34,7 @@ class StudyConfig:
         width: Width of the trunk's hidden layers.
         estimator: How transference is measured: lookahead (exact), gram (first order), or auto.
         every: Steps from one measurement to the next; None: such that measuring adds about two plain
-            trainings to the one that is measured.
+            trainings to the one that is measured, more if it is too short for error bars.
         max_size: The most tasks in one network; None: no limit.
         solver_seconds: Time limit of the selection.
         task_set: census-income only: ten (the default), or pair.

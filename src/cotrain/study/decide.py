@@ -1,13 +1,16 @@
 """Second step: from the measured affinities to groups under the budget."""
 
+import torch
+
 from cotrain.affinity import Affinity
 from cotrain.errors import StudyError
 from cotrain.files import write_json
 from cotrain.grouping import Group, Grouping, PairMean, select_groups
+from cotrain.study.config import StudyConfig
 from cotrain.study.folder import StudyFolder
 from cotrain.study.setting import Setting
 
-__all__ = ["decide", "learnable_tasks", "predicted_gains", "read_grouping"]
+__all__ = ["choose_groups", "decide", "learnable_tasks", "predicted_gains", "read_grouping"]
 
 
 def decide(folder: StudyFolder, setting: Setting) -> None:
@@ -16,34 +19,41 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
     Tasks that cannot be told from chance are left out: no network can serve them, and as helpers they only add
     noise.
     """
-    config = setting.config
+    learnable = learnable_tasks(folder)
+    estimator = folder.read_json("measure.json")["estimator"]
+    record = choose_groups(folder, setting.config).as_dict()
+    del record["seconds"]  # the only part that is not the same in every run
+    write_json(
+        folder.path / "grouping.json",
+        {
+            "budget": setting.config.budget,
+            "grouping": record,
+            "noise": [task for task in setting.data.tasks.names if task not in learnable],
+            "prediction": f"pair mean of the {estimator} affinity",
+        },
+    )
+
+
+def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
+    """The best groups of the learnable tasks by the measured affinities.
+
+    Args:
+        folder: A study that is measured.
+        config: Budget, largest group and time limit.
+
+    Raises:
+        StudyError: If no task can be learnt.
+    """
     learnable = learnable_tasks(folder)
     if not learnable:
         raise StudyError(
             "No task could be told from chance on the validation samples, so there is nothing to group."
             " Look at the targets and inputs, or train longer with --epochs."
         )
-    if len(learnable) == 1:
-        grouping = Grouping((Group(tuple(learnable), tuple(learnable)),))
-    else:
-        grouping = select_groups(
-            predicted_gains(folder),
-            budget=config.budget,
-            max_size=config.max_size,
-            time_limit=config.solver_seconds,
-        )
-    estimator = folder.read_json("measure.json")["estimator"]
-    record = grouping.as_dict()
-    del record["seconds"]  # the only part that is not the same in every run
-    write_json(
-        folder.path / "grouping.json",
-        {
-            "budget": config.budget,
-            "grouping": record,
-            "noise": [task for task in setting.data.tasks.names if task not in learnable],
-            "prediction": f"pair mean of the {estimator} affinity",
-        },
-    )
+    gains = predicted_gains(folder)
+    if gains is None:
+        return Grouping((Group(tuple(learnable), tuple(learnable)),))
+    return select_groups(gains, budget=config.budget, max_size=config.max_size, time_limit=config.solver_seconds)
 
 
 def read_grouping(folder: StudyFolder) -> Grouping:
@@ -56,10 +66,19 @@ def learnable_tasks(folder: StudyFolder) -> list[str]:
     return [task["name"] for task in folder.read_json("measure.json")["tasks"] if task["learnable"]]
 
 
-def predicted_gains(folder: StudyFolder) -> PairMean:
-    """The pair mean of the measured affinities among the learnable tasks: scores, not yet gains."""
+def predicted_gains(folder: StudyFolder) -> PairMean | None:
+    """The pair mean of the measured affinities among the learnable tasks: scores, not yet gains.
+
+    None for fewer than two learnable tasks, which have no pairs. A pair that was observed too seldom for an error
+    bar has the spread of its target's column as one; a pair that was never observed has no known effect, 0 with
+    that error bar.
+    """
     tasks = learnable_tasks(folder)
+    if len(tasks) < 2:
+        return None
     affinity = Affinity.from_csv(folder.path / "affinity.csv")
     rows = [affinity.tasks.index(task) for task in tasks]
+    matrix = affinity.matrix[rows][:, rows].fill_diagonal_(0.0).nan_to_num()
     stderr = affinity.stderr[rows][:, rows].fill_diagonal_(0.0)
-    return PairMean(affinity.matrix[rows][:, rows].numpy(), tasks, stderr=stderr.numpy())
+    stderr = torch.where(stderr.isnan(), matrix.std(dim=0, correction=0), stderr)
+    return PairMean(matrix.numpy(), tasks, stderr=stderr.numpy())

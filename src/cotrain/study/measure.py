@@ -27,6 +27,8 @@ __all__ = ["MEASURED_FILES", "measure"]
 MEASURED_FILES = ("affinity.csv", "measure.json", "data_maps.safetensors", "models/all-in-one.safetensors")
 MEASURING_BUDGET = 2.0
 """What measuring may add to the training that is measured, in plain trainings."""
+FEWEST_MEASUREMENTS = 10
+"""From so many on an affinity has an error bar."""
 
 
 def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
@@ -35,7 +37,9 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     with random_state_kept():
         torch.manual_seed(config.seed)
         model = setting.make_network()
-    every = config.every or measuring_interval(len(data.tasks))
+    # Early stopping comes after `patience` + 1 epochs at the earliest.
+    fewest_steps = min(setting.epochs, config.patience + 1) * math.ceil(len(data.train) / setting.batch_size)
+    every = config.every or measuring_interval(len(data.tasks), fewest_steps)
     transference = Transference(model, data.tasks, estimator=config.estimator, every=every, seed=config.seed)
     data_map = DataMap(len(data.train), data.tasks)
     result = fit(
@@ -72,13 +76,17 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     write_json(folder.path / "measure.json", summary)
 
 
-def measuring_interval(n_tasks: int) -> int:
+def measuring_interval(n_tasks: int, n_steps: int) -> int:
     """Steps between measurements, so that measuring T tasks adds about two plain trainings.
 
     One exact measurement costs about T + 1 plain steps (see `Transference`), so one in T / 2 steps adds two plain
-    trainings to the one that is measured.
+    trainings to the one that is measured. A short training is measured more often, for an error bar.
+
+    Args:
+        n_tasks: T.
+        n_steps: Steps that the training has at least.
     """
-    return max(1, math.ceil((n_tasks + 1) / MEASURING_BUDGET))
+    return max(1, min(math.ceil((n_tasks + 1) / MEASURING_BUDGET), n_steps // FEWEST_MEASUREMENTS))
 
 
 def _summary(
