@@ -1,8 +1,10 @@
 """Third step: really train every arm, once per seed, all networks of a seed as one fleet."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
+from cotrain.errors import StudyError
 from cotrain.files import write_json
 from cotrain.fleet import fit_fleet
 from cotrain.progress import Listener
@@ -51,22 +53,23 @@ def check_seed(folder: StudyFolder, setting: Setting, seed: int, progress: Liste
         checkpoint=folder.checkpoint(step_name(seed)),
         progress=progress,
     )
+    evaluations = dict(zip(networks, fleet.evaluate(pair(data.test)), strict=True))
+    for trains, evaluation in evaluations.items():
+        _refuse_infinite({task: evaluation.loss_of(task) for task in trains}, trains)
     results = [
         {
             "trains": list(trains),
             "best_epoch": best_epoch,
-            "loss": {task: _finite(evaluation.loss_of(task)) for task in trains},
+            "loss": {task: evaluation.loss_of(task) for task in trains},
             "metrics": {
                 task: {
-                    name: _finite(value)
+                    name: value if math.isfinite(value) else None
                     for name, value in {**evaluation.metrics[task], "loss": evaluation.loss_of(task)}.items()
                 }
                 for task in trains
             },
         }
-        for trains, evaluation, best_epoch in zip(
-            networks, fleet.evaluate(pair(data.test)), fleet.best_epochs, strict=True
-        )
+        for (trains, evaluation), best_epoch in zip(evaluations.items(), fleet.best_epochs, strict=True)
     ]
     if seed == config.seed:
         served = {group.trains: group.serves for arm in arms for group in arm.groups if not is_random(arm.name)}
@@ -91,5 +94,10 @@ def network_file(number: int) -> str:
     return str(Path("models") / f"network-{number:02d}.safetensors")
 
 
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+def _refuse_infinite(losses: Mapping[str, float], trains: tuple[str, ...]) -> None:
+    bad = [task for task, loss in losses.items() if not math.isfinite(loss)]
+    if bad:
+        raise StudyError(
+            f"The test loss of {bad}, trained on {list(trains)}, is NaN or infinite, so nothing can be compared."
+            " Look for extreme values among the test samples, or try a lower --learning_rate."
+        )
