@@ -50,6 +50,8 @@ class StudyFolder:
                 )
             if not resume:
                 raise StudyError(f"{path} holds this study already. Add --resume to go on, or give another folder.")
+            for part in path.rglob(".*.part"):  # what a kill left of a file that was being written
+                part.unlink()
         else:
             path.mkdir(parents=True, exist_ok=True)
             write_text(folder.config_file, config.to_yaml())
@@ -110,10 +112,11 @@ class StudyFolder:
         return found
 
     def log(self, event: str, **details: object) -> None:
-        """Add a line to events.jsonl."""
+        """Add a line to events.jsonl, whole or not at all: half a line would spoil the log for its readers."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **details}
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        file = self.path / "events.jsonl"
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        write_text(file, before + json.dumps(entry) + "\n")
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the folder.
@@ -124,7 +127,7 @@ class StudyFolder:
         file = self.path / name
         try:
             return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise StudyError(
                 f"{file} is missing or damaged ({error}). Run the study again with --resume, which makes it anew."
             ) from error
@@ -133,7 +136,7 @@ class StudyFolder:
 def _read_record(file: Path) -> Mapping[str, Any] | None:
     try:
         record: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
     return record
 
