@@ -1,10 +1,12 @@
 """The command line: `cotrain run` and its steps one by one."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
+from rich.text import Text
 
 from cotrain.data import datasets, get
 from cotrain.errors import ArgumentsError, CotrainError
@@ -12,7 +14,7 @@ from cotrain.grouping import GainTable, Grouping, select_groups
 from cotrain.progress import progress_bar
 from cotrain.report import write_report
 from cotrain.study import StudyConfig, StudyFolder, run_study
-from cotrain.study.decide import predicted_gains, read_grouping
+from cotrain.study.decide import choose_groups, read_grouping
 from cotrain.terminal import affinity_table, dataset_table, outcome_tables
 from cotrain.version import __version__
 
@@ -85,16 +87,28 @@ def _add_study_arguments(parser: ArgumentParser) -> None:
         "--out", type=str, default=None, help="the study's folder (default: cotrain-DATA, or the next free)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the study in the folder given with --out")
-    parser.add_class_arguments(StudyConfig, as_positional=True, as_group=False)
+    parser.add_argument(
+        "--targets",
+        type=list[str] | str | None,
+        default=None,
+        help="names of the targets: a,b,c, or [a, b, c] in YAML (default: all that a built-in data set has)",
+    )
+    parser.add_class_arguments(StudyConfig, as_positional=True, as_group=False, skip={"targets"})
 
 
 def _study_config(chosen: Namespace) -> tuple[StudyConfig, Path]:
     values = {name: value for name, value in chosen.as_dict().items() if name not in ("config", "out", "resume")}
-    values["targets"] = None if values["targets"] is None else tuple(values["targets"])
+    values["targets"] = _names(values["targets"])
     config = StudyConfig(**values)
     if chosen.resume and chosen.out is None:
         raise ArgumentsError("--resume needs the study's folder: add --out FOLDER.")
     return config, Path(chosen.out) if chosen.out else _free_folder(Path(config.data).stem)
+
+
+def _names(targets: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    if isinstance(targets, str):
+        targets = [name.strip() for name in targets.split(",")]
+    return None if targets is None else tuple(targets)
 
 
 def _free_folder(name: str) -> Path:
@@ -115,7 +129,7 @@ def _affinity(chosen: Namespace) -> None:
     run_study(config, out, bar=progress_bar, resume=chosen.resume, last="measure")
     console = Console()
     console.print(affinity_table(out))
-    console.print(f"Affinities: {out / 'affinity.csv'}. Next: cotrain groups {out}", soft_wrap=True)
+    console.print(Text(f"Affinities: {out / 'affinity.csv'}. Next: cotrain groups {out}"), soft_wrap=True)
 
 
 def _groups(chosen: Namespace) -> None:
@@ -130,9 +144,9 @@ def _groups(chosen: Namespace) -> None:
     run_study(config, source, bar=progress_bar, resume=True, last="decide")
     if chosen.budget in (None, config.budget):
         _show_grouping(console, read_grouping(folder))
-        console.print(f"Next: cotrain train {source}", soft_wrap=True)
+        console.print(Text(f"Next: cotrain train {source}"), soft_wrap=True)
     else:
-        _show_grouping(console, select_groups(predicted_gains(folder), budget=chosen.budget))
+        _show_grouping(console, choose_groups(folder, replace(config, budget=chosen.budget)))
 
 
 def _train(chosen: Namespace) -> None:
@@ -145,7 +159,7 @@ def _train(chosen: Namespace) -> None:
 
 def _report(chosen: Namespace) -> None:
     StudyFolder.existing(Path(chosen.folder))
-    Console().print(f"Report: {write_report(Path(chosen.folder))}", soft_wrap=True)
+    Console().print(Text(f"Report: {write_report(Path(chosen.folder))}"), soft_wrap=True)
 
 
 def _datasets(chosen: Namespace) -> None:
@@ -156,7 +170,8 @@ def _datasets(chosen: Namespace) -> None:
         raise ArgumentsError("Name the data set to get: cotrain datasets get NAME")
     with progress_bar(f"Get {chosen.name}") as progress:
         folder = get(chosen.name, progress=progress)
-    Console().print(f"{chosen.name} is in {folder}", soft_wrap=True)
+    place = f"is in {folder}" if folder else "needs no files: it ships with an installed package"
+    Console().print(Text(f"{chosen.name} {place}."), soft_wrap=True)
 
 
 def _show_outcome(out: Path) -> None:
@@ -164,7 +179,7 @@ def _show_outcome(out: Path) -> None:
     console = Console()
     for part in outcome_tables(out):
         console.print(part)
-    console.print(f"Report: {report}", soft_wrap=True)
+    console.print(Text(f"Report: {report}"), soft_wrap=True)
 
 
 def _show_grouping(console: Console, grouping: Grouping) -> None:

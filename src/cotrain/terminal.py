@@ -49,7 +49,7 @@ def affinity_table(out: Path) -> Table:
     table = Table("training", "helps", "affinity", "std. error", title=f"The highest of {len(pairs)} affinities")
     for row in pairs[:BEST_PAIRS]:
         stderr = f"{float(row['stderr']):.2g}" if row["stderr"] else "unknown"
-        table.add_row(row["source"], row["target"], f"{float(row['affinity']):.3g}", stderr)
+        table.add_row(Text(row["source"]), Text(row["target"]), f"{float(row['affinity']):.3g}", stderr)
     return table
 
 
@@ -64,7 +64,7 @@ def dataset_table(infos: Iterable[DatasetInfo]) -> Table:
         else:
             looked = "\n  ".join(str(folder) for folder in info.looked_in)
             place = f"not found; looked in\n  {looked}\nGet them with: cotrain datasets get {info.source.name}"
-        table.add_row(info.source.name, info.source.description, place)
+        table.add_row(info.source.name, info.source.description, Text(place, overflow="fold"))
     return table
 
 
@@ -83,7 +83,7 @@ def _task_table(metrics: Mapping[str, Any]) -> Table:
     table = Table("task", "metric", *ARMS, title=title)
     for task in tasks[:MOST_ROWS]:
         values = [_mean_metric(metrics["arms"][arm]["results"], task["name"]) for arm in ARMS]
-        table.add_row(task["name"], task["metric"], *_with_best_in_bold(values, task["better"] == "higher"))
+        table.add_row(Text(task["name"]), task["metric"], *_with_best_in_bold(values, task["better"] == "higher"))
     return table
 
 
