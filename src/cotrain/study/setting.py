@@ -48,7 +48,7 @@ class Setting:
     @property
     def epochs(self) -> int:
         """The most epochs of a training."""
-        return self.config.epochs or (100 if len(self.data.train) <= SMALL_DATA else 12)
+        return self.config.epochs or (100 if len(self.data.train) <= SMALL_DATA else 30)
 
     @property
     def batch_size(self) -> int:
