@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from cotrain.data import DatasetInfo, datasets
 from cotrain.data.sources import CENSUS_INCOME
 from cotrain.study import StudyConfig
+from cotrain.study.verdict import unchecked
 from cotrain.terminal import BEST_PAIRS, MOST_ROWS, affinity_table, dataset_table, outcome_tables
 
 NAME = "[red]t[/bold]"
@@ -32,7 +34,7 @@ def study(tmp_path):
         names = [f"{NAME}{number}" for number in range(n_tasks)]
         (tmp_path / "study.yaml").write_text(StudyConfig("digits", check=check).to_yaml())
         group = {"trains": names, "serves": names}
-        grouping = {"grouping": {"groups": [group]}, "noise": list(noise)}
+        grouping = {"grouping": {"groups": [group]}, "noise": list(noise), "verdict": asdict(unchecked(1))}
         (tmp_path / "grouping.json").write_text(json.dumps(grouping))
         (tmp_path / "measure.json").write_text(json.dumps({"warnings": list(warnings)}))
 

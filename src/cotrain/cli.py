@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands[chosen.subcommand](chosen[chosen.subcommand])
     except ArgumentsError as error:
         return _fail(error, BAD_ARGUMENTS)
-    except (CotrainError, ValueError, OSError, ImportError) as error:
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}." if error.filename else error, FAILED)
+    except (CotrainError, ValueError, ImportError) as error:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return _fail("Interrupted. What was finished is kept: go on with --resume.", FAILED)

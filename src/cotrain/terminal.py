@@ -31,14 +31,9 @@ def outcome_tables(out: Path) -> list[RenderableType]:
         parts.append(Text(f"Not told from chance, so left out of the groups: {', '.join(decided['noise'])}"))
     parts += [Text(f"Note: {words}") for words in folder.read_json("measure.json")["warnings"]]
     if config.check == "none":
-        parts.append(Text("A prediction only: run with --check quick or full before relying on it.", style="bold"))
-        return parts
+        return [*parts, *_verdict(decided["verdict"])]
     metrics = folder.read_json("metrics.json")
-    parts += [_arm_table(metrics), _task_table(metrics)]
-    verdict = metrics["verdict"]
-    parts.append(Text(f"\n{verdict['headline']}", style="bold"))
-    parts += [Text(f"  {sentence}") for sentence in verdict["sentences"]]
-    return parts
+    return [*parts, _arm_table(metrics), _task_table(metrics), *_verdict(metrics["verdict"])]
 
 
 def affinity_table(out: Path) -> Table:
@@ -66,6 +61,11 @@ def dataset_table(infos: Iterable[DatasetInfo]) -> Table:
             place = f"not found; looked in\n  {looked}\nGet them with: cotrain datasets get {info.source.name}"
         table.add_row(info.source.name, info.source.description, Text(place, overflow="fold"))
     return table
+
+
+def _verdict(verdict: Mapping[str, Any]) -> list[RenderableType]:
+    headline = Text(f"\n{verdict['headline']}", style="bold")
+    return [headline, *(Text(f"  {sentence}") for sentence in verdict["sentences"])]
 
 
 def _arm_table(metrics: Mapping[str, Any]) -> Table:

@@ -79,7 +79,7 @@ def read_target(column: "pd.Series[Any]", kind: Kind | None = None) -> Target:
             )
         )
     if len(classes) < 2:
-        raise DataError(f"Target {name!r} has only the value {classes[0]!r}: there is nothing to learn. Leave it out.")
+        raise DataError(f"Target {name!r} has only the value {_few(classes)}: there is nothing to learn. Leave it out.")
     if len(classes) > _MOST_CLASSES:
         raise DataError(
             f"Target {name!r} has {len(classes)} different values, more than {_MOST_CLASSES} classes:"

@@ -1,5 +1,7 @@
 """Second step: from the measured affinities to groups under the budget."""
 
+from dataclasses import asdict
+
 import torch
 
 from cotrain.affinity import Affinity
@@ -9,6 +11,7 @@ from cotrain.grouping import Group, Grouping, PairMean, select_groups
 from cotrain.study.config import StudyConfig
 from cotrain.study.folder import StudyFolder
 from cotrain.study.setting import Setting
+from cotrain.study.verdict import unchecked
 
 __all__ = ["choose_groups", "decide", "learnable_tasks", "predicted_gains", "read_grouping"]
 
@@ -21,7 +24,8 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
     """
     learnable = learnable_tasks(folder)
     estimator = folder.read_json("measure.json")["estimator"]
-    record = choose_groups(folder, setting.config).as_dict()
+    grouping = choose_groups(folder, setting.config)
+    record = grouping.as_dict()
     del record["seconds"]  # the only part that is not the same in every run
     write_json(
         folder.path / "grouping.json",
@@ -30,6 +34,7 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
             "grouping": record,
             "noise": [task for task in setting.data.tasks.names if task not in learnable],
             "prediction": f"pair mean of the {estimator} affinity",
+            "verdict": asdict(unchecked(grouping.n_networks)),
         },
     )
 
