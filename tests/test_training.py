@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain import SharedTrunk, Task, TaskSet, evaluate, fit
-from cotrain.errors import StudyError, TrainingDivergedError
+from cotrain.errors import DataError, StudyError, TrainingDivergedError
 from cotrain.files import read_state
 from cotrain.instrument import Step
 
@@ -285,10 +285,29 @@ def test_a_nan_in_the_first_epoch_promises_no_checkpoint(tmp_path, train_it, spl
     assert "saved" not in str(caught.value)
 
 
-def test_a_nan_on_the_validation_split_is_found(train_it, splits):
-    train, (inputs, targets) = splits
+def test_a_nan_on_the_validation_split_is_found(train_it):
+    model = plain_model()
+    model.register_forward_hook(lambda module, _, outputs: outputs if module.training else outputs * math.nan)
     with pytest.raises(TrainingDivergedError, match=r"\['yes', 'which', 'much'\] .* epoch 0, on the validation split"):
-        train_it(plain_model(), splits=(train, (inputs * math.inf, targets)))
+        train_it(model)
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_data_that_cannot_be_trained_on_is_refused_before_any_step(train_it, splits, where):
+    def spoilt(part: int, value: float) -> list[tuple[Tensor, Tensor]]:
+        pairs = [tuple(tensor.clone() for tensor in split) for split in splits]
+        pairs[where][part][0, 0] = value
+        return pairs
+
+    steps: list[int] = []
+    name = ("training", "validation")[where]
+    for part, value, message in (
+        (0, math.nan, f"{name} inputs have NaN values in columns 0"),
+        (1, 2.0, "Task 'yes' is binary and must have targets 0 or 1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            train_it(plain_model(), splits=spoilt(part, value), progress=lambda done, *_: steps.append(done))
+    assert not steps
 
 
 def test_a_nan_of_a_task_that_is_not_trained_is_no_failure(train_it, splits):

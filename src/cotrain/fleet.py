@@ -18,7 +18,7 @@ from cotrain.progress import Listener, silent
 from cotrain.stack_training import FleetPart, FleetSettings, StackTraining
 from cotrain.stacking import activation_bytes, why_not_stackable
 from cotrain.task import Task, TaskSet
-from cotrain.training import check_settings, checked_weights, fit, tasks_with_units
+from cotrain.training import check_settings, checked_tasks, checked_weights, fit
 
 __all__ = ["Fleet", "fit_fleet"]
 
@@ -95,12 +95,13 @@ def fit_fleet(
         progress: Called with the steps done and in all.
 
     Raises:
+        DataError: If an input is NaN or infinite, or a target is none that its task's kind allows.
         TrainingDivergedError: If a loss is NaN or infinite, with network, task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
         ValueError: If the weights are not [G, T], or a row is negative or all 0.
     """
     check_settings(epochs=epochs, batch_size=batch_size, patience=patience)
-    tasks = tasks_with_units(tasks, train)
+    tasks = checked_tasks(tasks, train, valid)
     rows = torch.as_tensor(weights, dtype=torch.float32)
     if rows.dim() != 2 or len(rows) == 0:
         raise ValueError(

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
+from cotrain.checks import check_samples
 from cotrain.errors import StudyError, TrainingDivergedError
 from cotrain.evaluation import EVALUATION_BATCH, all_targets
 from cotrain.files import read_state, write_state
@@ -83,6 +84,7 @@ def fit(
         The trained model, and the tasks with the units of regression targets.
 
     Raises:
+        DataError: If an input is NaN or infinite, or a target is none that its task's kind allows.
         TrainingDivergedError: If a loss is NaN or infinite, with task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
         ValueError: If weights are negative, all 0, or of another number than the tasks.
@@ -91,7 +93,7 @@ def fit(
     fabric = fabric or Fabric(devices=1)
     fabric.launch()
     n_samples = count(train)
-    tasks = tasks_with_units(tasks, train)
+    tasks = checked_tasks(tasks, train, valid)
     row = checked_weights(weights, len(tasks)).to(fabric.device)
     make_optimizer = optimizer or adam()
     wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
@@ -167,9 +169,14 @@ def check_settings(**settings: int | None) -> None:
             raise ValueError(f"{name} must be at least 1. Got {value}.")
 
 
-def tasks_with_units(tasks: Iterable[Task], train: Samples) -> TaskSet:
-    """The tasks with units from the training targets, which are only gone through if a task needs them."""
+def checked_tasks(tasks: Iterable[Task], train: Samples, valid: Samples) -> TaskSet:
+    """The tasks with units from the training targets, after a check of all that is held as tensors.
+
+    A dataset's targets are only gone through if a task needs units.
+    """
     tasks = as_tasks(tasks)
+    check_samples(tasks, train, part="training")
+    check_samples(tasks, valid, part="validation")
     needed = any(task.kind == "regression" and task.scale is None for task in tasks)
     return tasks.with_units(all_targets(train)) if needed else tasks
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrain import Task, TaskSet
-from cotrain.data import MultiTaskData, Split, check_inputs, check_targets, make_planted_tasks, validate
+from cotrain.checks import check_inputs, check_targets
+from cotrain.data import MultiTaskData, Split, make_planted_tasks, validate
 from cotrain.errors import DataError
 
 NAN, INF = float("nan"), float("inf")

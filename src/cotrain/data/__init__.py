@@ -1,7 +1,7 @@
 """Data with several targets per sample: built-in sets, tables, planted tasks, and the checks before training."""
 
 from cotrain.data.census import load_census_income
-from cotrain.data.checks import check_inputs, check_targets, validate
+from cotrain.data.checks import validate
 from cotrain.data.dataset import MultiTaskData, Split
 from cotrain.data.digits import load_digits
 from cotrain.data.fashion_mnist import load_fashion_mnist
@@ -13,8 +13,6 @@ __all__ = [
     "DatasetInfo",
     "MultiTaskData",
     "Split",
-    "check_inputs",
-    "check_targets",
     "datasets",
     "get",
     "load",
