@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cotrain import SharedTrunk, Task, fit, fit_fleet
 
-NETWORKS, TASKS, STEPS = 30, 15, 20
+NETWORKS, TASKS, STEPS = 30, 15, 40
 
 
 def main() -> None:

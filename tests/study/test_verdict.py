@@ -8,9 +8,9 @@ from cotrain.study.verdict import interval, judge, unchecked
 
 ARMS = ("single", "all-in-one", "grouped")
 ADVICE = {
-    "single": "Training every task alone",
-    "all-in-one": "Training all tasks in one network",
-    "grouped": "Training the chosen groups",
+    "single": "every task alone",
+    "all-in-one": "all tasks in one network",
+    "grouped": "the chosen groups",
 }
 CODES = {"single": "single", "all-in-one": "all-in-one", "grouped": "groups"}
 
@@ -113,7 +113,7 @@ def test_the_clear_winner_is_recommended(best):
     totals = {name: near(0.8 if name == best else 1.0) for name in ARMS}
     verdict = judge(totals, NETWORKS)
     assert (verdict.code, verdict.recommended) == (CODES[best], best)
-    assert verdict.headline.startswith(f"{ADVICE[best]}: clearly better than ")
+    assert verdict.headline.startswith(f"Train {ADVICE[best]}: clearly better than ")
 
 
 def test_groups_are_not_recommended_when_random_groups_are_clearly_better():
@@ -145,7 +145,7 @@ def test_groups_that_do_as_well_as_random_ones_are_recommended_with_that_said():
     assert verdict.code == "groups"
     assert verdict.headline.endswith("; but random groups of the same sizes do as well.")
     informed = judge({**totals, "random-1": near(0.9)}, NETWORKS)
-    assert informed.headline.endswith(", and than random groups.")
+    assert informed.headline.endswith(", and than the one random grouping that stood beside them.")
 
 
 def test_sentences_compare_with_single_tasks_and_with_chance():
@@ -153,9 +153,9 @@ def test_sentences_compare_with_single_tasks_and_with_chance():
     sentences = judge(totals, NETWORKS).sentences
     assert any("All tasks in one network: total test loss +10.0 %" in sentence for sentence in sentences)
     assert any("The chosen groups: total test loss -20.0 %" in sentence for sentence in sentences)
-    assert any("clearly better than 1 random grouping of" in sentence for sentence in sentences)
+    assert any("clearly better than one random grouping of" in sentence for sentence in sentences)
     worse = judge({**totals, "random-1": near(0.7)}, NETWORKS).sentences
-    assert any("clearly worse than 1 random grouping of" in sentence for sentence in worse)
+    assert any("clearly worse than one random grouping of" in sentence for sentence in worse)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=8))

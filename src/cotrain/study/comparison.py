@@ -34,7 +34,9 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     n_networks = {arm.name: results.n_networks(arm) for arm in results.arms}
     parameters = folder.read_json("measure.json")["parameters_per_network"]
     agreed = agreement(rows)
-    verdict = judge(totals, n_networks).with_sentences(agreed.sentence, _still_improving(folder, setting))
+    verdict = judge(totals, n_networks).with_sentences(
+        agreed.sentence, _on_fewer_samples(setting), _still_improving(folder, setting)
+    )
     write_json(
         folder.path / "metrics.json",
         {
@@ -60,6 +62,16 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     )
     write_text(folder.path / "gains.csv", as_csv(COLUMNS, map(astuple, rows)))
     write_text(folder.path / "front.csv", as_csv(FRONT_COLUMNS, _front(totals, n_networks, parameters)))
+
+
+def _on_fewer_samples(setting: Setting) -> str | None:
+    """A reminder that a quick check was not on all samples."""
+    used, there = len(setting.check_train[0]), len(setting.data.train)
+    if used == there:
+        return None
+    return (
+        f"The check was on {used:,} of {there:,} training samples: gains on all of them may be others (--check full)."
+    )
 
 
 def _still_improving(folder: StudyFolder, setting: Setting) -> str | None:

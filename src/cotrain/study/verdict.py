@@ -105,10 +105,11 @@ def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) ->
             f" {_ADVICE[recommended]} is {_reason(recommended, unclear, networks, means)}."
         )
         return Verdict("undecided", headline, sentences, recommended)
-    headline = f"{_ADVICE[recommended]}: clearly better than {' and than '.join(_WORDS[name] for name in others)}"
+    headline = f"{_ORDERS[recommended]}: clearly better than {' and than '.join(_WORDS[name] for name in others)}"
     if recommended == GROUPED and chance:
         informed = _clearly_less(arms[GROUPED], chance)
-        headline += ", and than random groups" if informed else "; but random groups of the same sizes do as well"
+        tried = f", and than the {_groupings(len(covers))} that stood beside them"
+        headline += tried if informed else "; but random groups of the same sizes do as well"
     return Verdict(_CODES[recommended], f"{headline}.", sentences, recommended)
 
 
@@ -128,6 +129,11 @@ def unchecked(n_networks: int) -> Verdict:
 _ARMS = (SINGLE, ALL_IN_ONE, GROUPED)
 _CODES: Mapping[str, Code] = {SINGLE: "single", ALL_IN_ONE: "all-in-one", GROUPED: "groups"}
 _WORDS = {SINGLE: "single tasks", ALL_IN_ONE: "all tasks in one network", GROUPED: "the chosen groups"}
+_ORDERS = {
+    SINGLE: "Train every task alone",
+    ALL_IN_ONE: "Train all tasks in one network",
+    GROUPED: "Train the chosen groups",
+}
 _ADVICE = {
     SINGLE: "Training every task alone",
     ALL_IN_ONE: "Training all tasks in one network",
@@ -168,8 +174,14 @@ def _against_chance(grouped: Sequence[float], chance: Sequence[float], n_covers:
         judgement = "clearly worse than"
     else:
         judgement = "no better, as far as can be told, than"
-    covers = "1 random grouping" if n_covers == 1 else f"{n_covers} random groupings"
-    return f"The chosen groups are {judgement} {covers} of the same sizes: {_percent(difference)}."
+    return (
+        f"The chosen groups are {judgement} {_groupings(n_covers)} of the same sizes: {_percent(difference)}; the luck"
+        " of their draw is not in the interval."
+    )
+
+
+def _groupings(number: int) -> str:
+    return "one random grouping" if number == 1 else f"{number} random groupings"
 
 
 def _percent(value: Interval) -> str:
