@@ -83,3 +83,10 @@ def test_as_many_covers_as_asked_for_where_there_are_enough():
     tasks = [f"task {number}" for number in range(6)]
     grouping = Grouping((Group(tuple(tasks[:3]), tuple(tasks[:3])), Group(tuple(tasks[3:]), tuple(tasks[3:]))))
     assert len(make_arms(tasks, grouping, 3, 0)) == 6
+
+
+def test_random_groups_are_drawn_anew_for_every_seed():
+    parts = (tuple("abc"), tuple("defgh"))
+    grouping = Grouping(tuple(Group(part, part) for part in parts))
+    covers = [make_arms(tuple("abcdefgh"), grouping, 1, seed)[-1].groups for seed in range(5)]
+    assert len(set(covers)) > 1

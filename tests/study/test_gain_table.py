@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from cotrain.grouping import Group, PairMean
 from cotrain.study.arms import Arm
@@ -88,11 +89,15 @@ def test_agreement_is_numpys(values):
     tasks = np.array([task for _, task in means])
     within = [pearson(x[tasks == task], y[tasks == task]) for task in "abc"]
     known = [value for value in within if value is not None]
-    baseline = np.array([y[tasks == task].mean() for task in tasks])
+    others = [np.delete(y, i)[np.delete(tasks, i) == task] for i, task in enumerate(tasks)]
+    several = np.array([len(values) > 0 for values in others])
+    baseline = np.array([values.mean() for values in others if len(values)])
     assert found.n == len(means)
     assert found.pearson == pytest.approx(pearson(x, y), abs=1e-9)
     assert found.within_task == pytest.approx(np.mean(known) if known else None, abs=1e-9)
-    assert found.task_mean_baseline == pytest.approx(pearson(baseline, y), abs=1e-9)
+    assert found.spearman == pytest.approx(pearson(stats.rankdata(x), stats.rankdata(y)), abs=1e-9)
+    if len(baseline) < 3 or min(np.ptp(baseline), np.ptp(y[several])) > 1e-6:  # rounding rules almost equal values
+        assert found.task_mean_baseline == pytest.approx(pearson(baseline, y[several]), abs=1e-6)
 
 
 def pearson(x, y):
@@ -116,12 +121,19 @@ def test_the_sentence_holds_every_figure_that_is_defined():
     pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     rows = [row(pair, task, number + 0.1 * k, number) for number, pair in enumerate(pairs)
             for k, task in enumerate(pair)]  # fmt: skip
-    found = agreement(rows)
-    assert found.within_task is None
-    assert f"correlate at {found.pearson:+.2f}, over 6 entries" in found.sentence
-    assert f"mean: {found.task_mean_baseline:+.2f}" in found.sentence
-    more = agreement([*rows, *(row(TASKS, task, 3, 2.5) for task in TASKS)])
-    assert f"{more.within_task:+.2f} within tasks" in more.sentence
+    assert agreement(rows).sentence.startswith("There are too few networks")
+    more = [
+        *rows,
+        *(row(TASKS, task, 3, 2.5) for task in TASKS),
+        row(("a", "x"), "a", 1, 2),
+        row(("a", "x"), "x", 1, 0),
+    ]
+    found = agreement(more)
+    assert (
+        f"correlate at {found.pearson:+.2f} (ranks {found.spearman:+.2f}, {found.within_task:+.2f} within"
+        in found.sentence
+    )
+    assert f"networks: {found.task_mean_baseline:+.2f}" in found.sentence
 
 
 def test_a_table_reads_back_whatever_the_tasks_are_called():

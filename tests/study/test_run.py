@@ -10,10 +10,12 @@ import pytest
 import torch
 from small_study import DESIGNED_FILES, TARGETS, give_data, results_of, run_silently, small_config
 
+from cotrain.affinity import Affinity
 from cotrain.data import Split, make_planted_tasks
 from cotrain.errors import StudyError, TrainingDivergedError
+from cotrain.progress import silent
 from cotrain.report import write_report
-from cotrain.study import run_study
+from cotrain.study import StudyConfig, run_study
 from cotrain.terminal import outcome_tables
 
 STEPS = ["measure", "decide", "check-0", "check-1", "compare"]
@@ -322,3 +324,17 @@ def test_another_table_under_the_same_name_is_measured_again(copied, tmp_path, c
     (copied / "study.yaml").write_text(moved.to_yaml())
     run_silently(moved, copied, resume=True)
     assert steps_run(copied) == STEPS
+
+
+def test_on_digits_the_coin_flip_is_left_out_and_the_complement_is_found(tmp_path):
+    out = tmp_path / "study"
+    run_study(StudyConfig("digits", check="none", epochs=40), out, bar=lambda _: nullcontext(silent))
+    decided = read(out, "grouping.json")
+    assert "coin_flip" in decided["noise"]
+    groups = decided["grouping"]["groups"]
+    assert all("coin_flip" not in group["trains"] for group in groups)
+    affinity = Affinity.from_csv(out / "affinity.csv")
+    pair = [affinity.tasks.index(name) for name in ("closed_loop", "not_closed_loop")]
+    matrix = affinity.matrix.clone().fill_diagonal_(-torch.inf)
+    best = matrix.argmax(dim=0)[pair].tolist() == pair[::-1]
+    assert best or any({"closed_loop", "not_closed_loop"} <= set(group["trains"]) for group in groups)

@@ -49,6 +49,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, as `fit`, `fit_fleet` and `evaluate` take them."""
+        return self.inputs, self.targets
+
 
 @dataclass(frozen=True, eq=False)
 class MultiTaskData:

@@ -172,7 +172,7 @@ class Grouping:
     def __str__(self) -> str:
         """One line per network (who is served, who only helps), then what is known about the choice."""
         lines = [f"{number}. {group}" for number, group in enumerate(self.groups, 1)]
-        head = f"{self.n_networks} networks for {len(self.tasks)} tasks"
+        head = f"{_count(self.n_networks, 'network')} for {_count(len(self.tasks), 'task')}"
         if not math.isnan(self.value):
             head += f"; {_WORDS.get(self.objective, 'value')} {self.value:.5g}"
             if self.kappa > 0:
@@ -183,7 +183,7 @@ class Grouping:
         if self.status == "heuristic":
             head += f": the best of {self.n_candidates} candidates"
         elif self.gap is not None:
-            head += f", gap {self.gap:.2g}"
+            head += f", gap {round(self.gap, 9):.2g}"  # below it is the solver's rounding
         return "\n".join([head, *lines])
 
 
@@ -192,6 +192,10 @@ _WORDS = {
     "mean_gain": "mean gain over training alone",
     "mean_score": "mean score (which is no gain)",
 }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _plain(value: Any) -> Any:

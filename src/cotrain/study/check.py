@@ -11,7 +11,7 @@ from cotrain.progress import Listener
 from cotrain.study.arms import Arm, is_random, make_arms, networks_of, weight_rows
 from cotrain.study.decide import read_grouping
 from cotrain.study.folder import StudyFolder
-from cotrain.study.setting import Setting, pair
+from cotrain.study.setting import Setting
 from cotrain.study.weights import save_network
 
 __all__ = ["RANDOM_COVERS", "arms_of", "check_files", "check_seed"]
@@ -19,17 +19,20 @@ __all__ = ["RANDOM_COVERS", "arms_of", "check_files", "check_seed"]
 RANDOM_COVERS = {"none": 0, "quick": 1, "full": 3}
 
 
-def arms_of(folder: StudyFolder, setting: Setting) -> list[Arm]:
-    """The arms of this study's check."""
-    config = setting.config
-    return make_arms(setting.data.tasks.names, read_grouping(folder), RANDOM_COVERS[config.check], config.seed)
+def arms_of(folder: StudyFolder, setting: Setting, seed: int) -> list[Arm]:
+    """The arms of the check with one seed; only the random covers differ between seeds.
+
+    Drawn anew for every seed, they put the luck of their draw into the interval of their comparison.
+    """
+    n_random = RANDOM_COVERS[setting.config.check]
+    return make_arms(setting.data.tasks.names, read_grouping(folder), n_random, seed)
 
 
 def check_files(folder: StudyFolder, setting: Setting, seed: int) -> list[str]:
     """The files that `check_seed` writes: results, and with the first seed the networks that may be used."""
     files = [results_file(seed)]
     if seed == setting.config.seed:
-        arms = [arm for arm in arms_of(folder, setting) if not is_random(arm.name)]
+        arms = [arm for arm in arms_of(folder, setting, seed) if not is_random(arm.name)]
         files += [network_file(number) for number in range(len(networks_of(arms)))]
     return files
 
@@ -37,14 +40,14 @@ def check_files(folder: StudyFolder, setting: Setting, seed: int) -> list[str]:
 def check_seed(folder: StudyFolder, setting: Setting, seed: int, progress: Listener) -> None:
     """Train all networks of all arms with one seed, and write their test results."""
     config, data = setting.config, setting.data
-    arms = arms_of(folder, setting)
+    arms = arms_of(folder, setting, seed)
     networks = networks_of(arms)
     fleet = fit_fleet(
         setting.make_network,
         data.tasks,
         weight_rows(networks, data.tasks.names),
         setting.check_train,
-        pair(data.valid),
+        data.valid.pair,
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         optimizer=setting.optimizer,
@@ -53,7 +56,7 @@ def check_seed(folder: StudyFolder, setting: Setting, seed: int, progress: Liste
         checkpoint=folder.checkpoint(step_name(seed)),
         progress=progress,
     )
-    evaluations = dict(zip(networks, fleet.evaluate(pair(data.test)), strict=True))
+    evaluations = dict(zip(networks, fleet.evaluate(data.test.pair), strict=True))
     for trains, evaluation in evaluations.items():
         _refuse_infinite({task: evaluation.loss_of(task) for task in trains}, trains)
     results = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from cotrain.files import write_json, write_text
 from cotrain.metrics import SMALLER_IS_BETTER, primary_metric
-from cotrain.study.arms import SINGLE, Arm, is_random, networks_of
+from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, Arm, is_random, networks_of
 from cotrain.study.check import arms_of, network_file, results_file
 from cotrain.study.decide import learnable_tasks, predicted_gains
 from cotrain.study.folder import StudyFolder
@@ -22,20 +22,27 @@ FRONT_COLUMNS = ("arm", "networks", "parameters", "relative_loss", "low", "high"
 
 def predict_only(folder: StudyFolder, setting: Setting) -> None:
     """Write the predicted gains of the chosen groups, without a check."""
-    rows = gain_rows(arms_of(folder, setting), predicted_gains(folder), {})
+    rows = gain_rows(arms_of(folder, setting, setting.config.seed), predicted_gains(folder), {})
     write_text(folder.path / "gains.csv", as_csv(COLUMNS, map(astuple, rows)))
 
 
 def compare(folder: StudyFolder, setting: Setting) -> None:
     """Read every seed's test results and write metrics.json, gains.csv and front.csv."""
     results = _Results.read(folder, setting)
-    rows = gain_rows(results.arms, predicted_gains(folder), results.losses)
-    totals = {arm.name: results.relative_totals(arm) for arm in results.arms}
-    n_networks = {arm.name: results.n_networks(arm) for arm in results.arms}
+    predictor = predicted_gains(folder)
+    rows = [
+        row
+        for seed, losses in results.losses.items()
+        for row in gain_rows(results.arms[seed], predictor, {seed: losses})
+    ]
+    totals = {name: results.relative_totals(name) for name in results.names}
+    n_networks = {name: results.n_networks(name) for name in results.names}
     parameters = folder.read_json("measure.json")["parameters_per_network"]
     agreed = agreement(rows)
-    verdict = judge(totals, n_networks).with_sentences(
-        agreed.sentence, _on_fewer_samples(setting), _still_improving(folder, setting)
+    twin = results.twin_of_the_groups()
+    compared = [name for name in results.names if twin is None or name in (SINGLE, ALL_IN_ONE)]
+    verdict = judge({name: totals[name] for name in compared}, n_networks).with_sentences(
+        twin, agreed.sentence, _on_fewer_samples(setting), _still_improving(folder, setting)
     )
     write_json(
         folder.path / "metrics.json",
@@ -45,13 +52,13 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
             "seeds": list(results.losses),
             "tasks": _task_records(setting, results.learnable),
             "arms": {
-                arm.name: {
-                    "networks": n_networks[arm.name],
-                    "parameters": parameters * n_networks[arm.name],
-                    "groups": results.groups_of(arm),
-                    "results": results.per_seed(arm),
+                name: {
+                    "networks": n_networks[name],
+                    "parameters": parameters * n_networks[name],
+                    "groups": results.groups_of(name),
+                    "results": results.per_seed(name),
                 }
-                for arm in results.arms
+                for name in results.names
             },
             "relative_loss": {
                 name: {**asdict(interval(values)), "per_seed": values} for name, values in totals.items()
@@ -93,14 +100,14 @@ class _Results:
     """What the check found.
 
     Args:
-        arms: The arms.
+        arms: The arms by seed.
         learnable: The tasks that the arms are compared on.
         primary: The metric of each task that the tables show.
         losses: Test losses by seed, network and task.
         metrics: Test metrics by seed, network and task.
     """
 
-    arms: Sequence[Arm]
+    arms: Mapping[int, Sequence[Arm]]
     learnable: Sequence[str]
     primary: Mapping[str, str]
     losses: Mapping[int, Losses]
@@ -114,40 +121,70 @@ class _Results:
             losses[seed] = {tuple(network["trains"]): network["loss"] for network in networks}
             metrics[seed] = {tuple(network["trains"]): network["metrics"] for network in networks}
         primary = {task.name: primary_metric(task) for task in setting.data.tasks}
-        return cls(arms_of(folder, setting), learnable_tasks(folder), primary, losses, metrics)
+        arms = {seed: arms_of(folder, setting, seed) for seed in losses}
+        return cls(arms, learnable_tasks(folder), primary, losses, metrics)
 
-    def relative_totals(self, arm: Arm) -> list[float]:
+    @property
+    def names(self) -> list[str]:
+        """The arms that every seed has."""
+        found = [[arm.name for arm in arms] for arms in self.arms.values()]
+        return [name for name in found[0] if all(name in names for names in found)]
+
+    def arm(self, name: str, seed: int) -> Arm:
+        """An arm with one seed."""
+        return next(arm for arm in self.arms[seed] if arm.name == name)
+
+    def relative_totals(self, name: str) -> list[float]:
         """Per seed the arm's total loss over the learnable tasks, relative to single tasks."""
-        single = next(other for other in self.arms if other.name == SINGLE)
-        return [self._total(arm, losses) / self._total(single, losses) for losses in self.losses.values()]
+        return [
+            self._total(self.arm(name, seed), losses) / self._total(self.arm(SINGLE, seed), losses)
+            for seed, losses in self.losses.items()
+        ]
 
-    def n_networks(self, arm: Arm) -> int:
+    def n_networks(self, name: str) -> int:
         """How many of the arm's networks serve a learnable task."""
-        return sum(any(task in self.learnable for task in group.serves) for group in arm.groups)
+        return len(self._serving(name))
 
-    def groups_of(self, arm: Arm) -> list[dict[str, Any]]:
-        """The arm's networks, with the file of the first seed's weights; those of random covers are not kept."""
-        number = {network: position for position, network in enumerate(networks_of(self.arms))}
+    def twin_of_the_groups(self) -> str | None:
+        """What to say if the chosen groups are another arm by another name, and nothing is left to compare."""
+        for name, words in ((SINGLE, "every task alone"), (ALL_IN_ONE, "all tasks in one network")):
+            if self._serving(GROUPED) == self._serving(name):
+                return f"The selection chose {words}, so there are no groups to compare with anything."
+        return None
+
+    def groups_of(self, name: str) -> list[dict[str, Any]]:
+        """The arm's networks with the first seed, and the files of their weights (random covers are not kept)."""
+        first = next(iter(self.arms))
+        number = {network: position for position, network in enumerate(networks_of(self.arms[first]))}
         return [
             {
                 "trains": list(group.trains),
                 "serves": list(group.serves),
-                "model": None if is_random(arm.name) else network_file(number[group.trains]),
+                "model": None if is_random(name) else network_file(number[group.trains]),
             }
-            for group in arm.groups
+            for group in self.arm(name, first).groups
         ]
 
-    def per_seed(self, arm: Arm) -> list[dict[str, Any]]:
-        """Per seed every served task's loss and primary metric."""
-        served = [(group.trains, task) for group in arm.groups for task in group.serves]
-        return [
-            {
-                "seed": seed,
-                "loss": {task: losses[trains][task] for trains, task in served},
-                "metric": {task: self.metrics[seed][trains][task][self.primary[task]] for trains, task in served},
-            }
-            for seed, losses in self.losses.items()
-        ]
+    def per_seed(self, name: str) -> list[dict[str, Any]]:
+        """Per seed every served task's loss and primary metric, and the groups, which differ if they are random."""
+        records = []
+        for seed, losses in self.losses.items():
+            groups = self.arm(name, seed).groups
+            served = [(group.trains, task) for group in groups for task in group.serves]
+            records.append(
+                {
+                    "seed": seed,
+                    "groups": ["+".join(group.trains) for group in groups],
+                    "loss": {task: losses[trains][task] for trains, task in served},
+                    "metric": {task: self.metrics[seed][trains][task][self.primary[task]] for trains, task in served},
+                }
+            )
+        return records
+
+    def _serving(self, name: str) -> frozenset[tuple[str, ...]]:
+        """The networks of an arm that serve a learnable task."""
+        groups = self.arm(name, next(iter(self.arms))).groups
+        return frozenset(group.trains for group in groups if any(task in self.learnable for task in group.serves))
 
     def _total(self, arm: Arm, losses: Losses) -> float:
         return sum(

@@ -73,6 +73,8 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} must be at least 1. Got {value}.")
+        if self.seed < 0:
+            raise ArgumentsError(f"seed must not be negative. Got {self.seed}.")
         for name in ("learning_rate", "solver_seconds"):
             if not getattr(self, name) > 0:
                 raise ArgumentsError(f"{name} must be positive. Got {getattr(self, name)}.")

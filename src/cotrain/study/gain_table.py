@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from cotrain.grouping import GainModel
 from cotrain.study.arms import SINGLE, Arm
@@ -19,6 +20,9 @@ __all__ = ["COLUMNS", "Agreement", "GainRow", "Losses", "agreement", "as_csv", "
 Losses = Mapping[tuple[str, ...], Mapping[str, float]]
 """Test losses with one seed: by network (the tasks that it trains), then by task."""
 COLUMNS = ("arm", "network", "trains", "task", "role", "predicted", "predicted_std", "seed", "realised")
+
+FEWEST_ENTRIES = 10
+"""A correlation over fewer entries says nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ class Agreement:
 
     Args:
         pearson: Over all (network, task) entries; None where it is not defined, as are the others.
+        spearman: The same of ranks, which single tasks with extreme gains do not rule.
         within_task: Mean over tasks of the correlation within the task: what the prediction knows about partners.
-        task_mean_baseline: Pearson of each task's own mean gain: what knowing only the task gives.
+        task_mean_baseline: Pearson of the task's mean gain in its other networks: what knowing only the task gives.
         n: Number of entries.
     """
 
     pearson: float | None
+    spearman: float | None
     within_task: float | None
     task_mean_baseline: float | None
     n: int
@@ -67,14 +73,14 @@ class Agreement:
     @property
     def sentence(self) -> str:
         """The same in words."""
-        if self.pearson is None:
+        if self.pearson is None or self.spearman is None or self.n < FEWEST_ENTRIES:
             return "There are too few networks to tell how well predictions agree with realised gains."
         within = "" if self.within_task is None else f", {self.within_task:+.2f} within tasks"
-        baseline = (
-            "" if self.task_mean_baseline is None else f" (knowing each task's mean: {self.task_mean_baseline:+.2f})"
-        )
+        mean = self.task_mean_baseline
+        baseline = "" if mean is None else f" (each task's mean gain in its other networks: {mean:+.2f})"
         return (
-            f"Predicted and realised gains correlate at {self.pearson:+.2f}{within}, over {self.n} entries{baseline}."
+            f"Predicted scores and realised gains correlate at {self.pearson:+.2f} (ranks {self.spearman:+.2f}{within})"
+            f" over {self.n} entries{baseline}."
         )
 
 
@@ -114,11 +120,15 @@ def agreement(rows: Iterable[GainRow]) -> Agreement:
     tasks = np.array([task for _, task in entries])
     within = [_pearson(predicted[tasks == task], realised[tasks == task]) for task in dict.fromkeys(tasks)]
     known = [value for value in within if value is not None]
-    task_means = np.array([realised[tasks == task].mean() for task in tasks])
+    number = np.array([np.sum(tasks == task) for task in tasks])
+    total = np.array([realised[tasks == task].sum() for task in tasks])
+    several = number > 1
+    others = (total - realised)[several] / (number - 1)[several]
     return Agreement(
         pearson=_pearson(predicted, realised),
+        spearman=_pearson(rankdata(predicted), rankdata(realised)),
         within_task=float(np.mean(known)) if known else None,
-        task_mean_baseline=_pearson(task_means, realised),
+        task_mean_baseline=_pearson(others, realised[several]),
         n=len(entries),
     )
 

@@ -18,7 +18,7 @@ from cotrain.files import write_atomically, write_json
 from cotrain.model import random_state_kept
 from cotrain.progress import Listener
 from cotrain.study.folder import StudyFolder
-from cotrain.study.setting import Setting, pair
+from cotrain.study.setting import Setting
 from cotrain.study.weights import save_network
 from cotrain.training import fit
 
@@ -45,8 +45,8 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     result = fit(
         model,
         data.tasks,
-        pair(data.train),
-        pair(data.valid),
+        data.train.pair,
+        data.valid.pair,
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         optimizer=setting.optimizer,
@@ -59,7 +59,7 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         affinity = transference.result()
-    flags = learnability(data.tasks, packed_outputs(model, data.tasks, pair(data.valid)), data.valid.targets)
+    flags = learnability(data.tasks, packed_outputs(model, data.tasks, data.valid.pair), data.valid.targets)
     maps = data_map.result()
     correlation = label_correlation(data.tasks, data.train.targets)
     affinity.to_csv(folder.path / "affinity.csv", {"label_correlation": correlation})

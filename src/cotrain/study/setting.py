@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cotrain.data import MultiTaskData, Split, load
+from cotrain.data import MultiTaskData, load
 from cotrain.optimizers import OptimizerFactory, adam
 from cotrain.study.config import StudyConfig
 from cotrain.study.network import make_network
@@ -65,7 +65,7 @@ class Setting:
         """The training samples of the check: all, or a seeded choice of them if it is quick."""
         train = self.data.train
         if self.config.check == "full" or len(train) <= QUICK_SAMPLES:
-            return pair(train)
+            return train.pair
         generator = torch.Generator().manual_seed(self.config.seed)
         chosen = torch.randperm(len(train), generator=generator)[:QUICK_SAMPLES]
         return train.inputs[chosen], train.targets[chosen]
@@ -73,8 +73,3 @@ class Setting:
     def make_network(self) -> nn.Module:
         """An untrained network for all tasks."""
         return make_network(self.config.network, self.data.tasks, self.data.input_shape, self.config.width)
-
-
-def pair(split: Split) -> tuple[Tensor, Tensor]:
-    """A split as `fit` takes it."""
-    return split.inputs, split.targets

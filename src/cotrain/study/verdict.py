@@ -12,6 +12,8 @@ from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, is_random
 __all__ = ["Interval", "Verdict", "interval", "judge", "unchecked"]
 
 CONFIDENCE = 0.95
+MARGIN = 0.02
+"""The most of the single tasks' total loss that an arm may lose to the best and still count as good."""
 Code = Literal["groups", "single", "all-in-one", "undecided", "unchecked"]
 
 
@@ -34,11 +36,12 @@ class Verdict:
     """The outcome of a study.
 
     Args:
-        code: What to do: "groups", "single", "all-in-one"; "undecided" where several are equally good (then the
-            cheapest of them is recommended) or random groups are better than all of them; "unchecked" without a check.
+        code: What to do: "groups", "single", "all-in-one"; "undecided" where the recommended arm is not clearly
+            better than the others, or nothing is recommended; "unchecked" without a check.
         headline: The same in one sentence.
         sentences: What it rests on.
-        recommended: Name of the recommended arm; None without a check, or if random groups are clearly better.
+        recommended: Name of the recommended arm; None without a check, with one seed, or if random groups are
+            clearly better.
     """
 
     code: Code
@@ -64,29 +67,27 @@ def interval(values: Sequence[float]) -> Interval:
 def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) -> Verdict:
     """Compare the arms.
 
-    An arm is out of the running if another arm, or the mean of the random groups, is clearly better (the 95 %
-    interval of their difference, paired by seed, excludes 0), or if another arm in the running is better on average
-    with no more networks. Of the arms in the running the one with the fewest networks is recommended; none, if the
-    random groups are clearly better than all that is left.
+    An arm is out of the running if another arm, or the mean of the random groups, is clearly better: the 95 % interval
+    of their difference, paired by seed, excludes 0. Of the arms in the running the best on average is recommended, or
+    the one with the fewest networks that is as good: whose interval against the best excludes a loss of more than 2 %
+    of the single tasks' total. "Not clearly different" is not "as good", and with one seed nothing is recommended.
 
     Args:
-        totals: For each arm its total test loss relative to the single tasks, one value per seed.
+        totals: For each arm its total test loss relative to the single tasks, one value per seed. The chosen groups may
+            be missing, if they are another arm by another name.
         networks: For each arm its number of networks.
     """
     covers = [name for name in totals if is_random(name)]
     chance = np.mean([totals[name] for name in covers], axis=0).tolist() if covers else None
-    arms = {name: totals[name] for name in _ARMS}
+    arms = {name: totals[name] for name in _ARMS if name in totals}
     rivals = [*arms.values(), *([chance] if chance else [])]
-    unbeaten = {name for name in arms if not any(_clearly_less(rival, arms[name]) for rival in rivals)}
-    means = {name: float(np.mean(values)) for name, values in arms.items()}
-    running = [
-        name
-        for name in _ARMS
-        if name in unbeaten
-        and not any(networks[other] <= networks[name] and means[other] < means[name] for other in unbeaten)
-    ]
+    running = {
+        name: float(np.mean(values))
+        for name, values in arms.items()
+        if not any(_clearly_less(rival, values) for rival in rivals)
+    }
     sentences = (
-        *(_compared(name, totals[name]) for name in _ARMS if name != SINGLE),
+        *(_compared(name, values) for name, values in arms.items() if name != SINGLE),
         *([_against_chance(totals[GROUPED], chance, len(covers))] if chance else []),
         _on_seeds(len(totals[SINGLE])),
     )
@@ -96,19 +97,25 @@ def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) ->
             " all tasks in one network and the chosen groups."
         )
         return Verdict("undecided", headline, sentences, None)
-    recommended = min(running, key=lambda name: networks[name])
-    others = [name for name in _ARMS if name != recommended]
+    best = min(running, key=lambda name: (running[name], networks[name]))
+    if len(totals[SINGLE]) == 1:
+        headline = f"Undecided: {_WORDS[best]} came out best, but one seed cannot tell that from chance."
+        return Verdict("undecided", headline, sentences, None)
+    good = max(mean for name, mean in running.items() if name == best or _no_worse(arms[name], arms[best]))
+    recommended = min(
+        (name for name in running if running[name] <= good), key=lambda name: (networks[name], running[name])
+    )
+    others = [name for name in arms if name != recommended]
     unclear = [name for name in others if not _clearly_less(arms[recommended], arms[name])]
     if unclear:
-        headline = (
-            f"No clear difference between {_WORDS[recommended]} and {' or '.join(_WORDS[name] for name in unclear)}."
-            f" {_ADVICE[recommended]} is {_reason(recommended, unclear, networks, means)}."
-        )
+        names = " or ".join(_WORDS[name] for name in unclear)
+        reason = "the best of them on average" if recommended == best else "the cheapest that is as good as the best"
+        headline = f"No clear difference between {_WORDS[recommended]} and {names}. {_ADVICE[recommended]} is {reason}."
         return Verdict("undecided", headline, sentences, recommended)
     headline = f"{_ORDERS[recommended]}: clearly better than {' and than '.join(_WORDS[name] for name in others)}"
     if recommended == GROUPED and chance:
         informed = _clearly_less(arms[GROUPED], chance)
-        tried = f", and than the {_groupings(len(covers))} that stood beside them"
+        tried = ", and than random groups of the same sizes"
         headline += tried if informed else "; but random groups of the same sizes do as well"
     return Verdict(_CODES[recommended], f"{headline}.", sentences, recommended)
 
@@ -145,13 +152,10 @@ def _clearly_less(some: Sequence[float], others: Sequence[float]) -> bool:
     return interval(np.subtract(some, others).tolist()).below_zero
 
 
-def _reason(recommended: str, unclear: Sequence[str], networks: Mapping[str, int], means: Mapping[str, float]) -> str:
-    """Why an arm is recommended before others that are not clearly worse."""
-    if all(networks[recommended] <= networks[name] for name in unclear):
-        return "the cheapest of them"
-    if all(means[recommended] <= means[name] for name in unclear):
-        return "the best of them on average"
-    return "the cheapest that nothing is clearly better than"
+def _no_worse(some: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether a loss of more than the margin is excluded."""
+    high = interval(np.subtract(some, others).tolist()).high
+    return high is not None and high <= MARGIN
 
 
 def _on_seeds(n_seeds: int) -> str:
@@ -175,8 +179,7 @@ def _against_chance(grouped: Sequence[float], chance: Sequence[float], n_covers:
     else:
         judgement = "no better, as far as can be told, than"
     return (
-        f"The chosen groups are {judgement} {_groupings(n_covers)} of the same sizes: {_percent(difference)}; the luck"
-        " of their draw is not in the interval."
+        f"The chosen groups are {judgement} {_groupings(n_covers)} of the same sizes per seed: {_percent(difference)}."
     )
 
 
