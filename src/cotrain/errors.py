@@ -1,6 +1,6 @@
 """What can go wrong for a user: every error says what was wrong, what was got and what to do."""
 
-__all__ = ["ArgumentsError", "CotrainError", "DataError", "StudyError", "TrainingDivergedError"]
+__all__ = ["ArgumentsError", "CotrainError", "DataError", "StudyError", "TrainingDivergedError", "UnknownNameError"]
 
 
 class CotrainError(Exception):
@@ -13,6 +13,10 @@ class ArgumentsError(CotrainError, ValueError):
 
 class DataError(CotrainError, ValueError):
     """The data cannot be trained on as it is: a target, an input or a file is not what it must be."""
+
+
+class UnknownNameError(ArgumentsError, DataError):
+    """There is no data, target or option of that name."""
 
 
 class StudyError(CotrainError, ValueError):

@@ -24,7 +24,8 @@ __all__ = ["Fleet", "fit_fleet"]
 
 STACK_BYTES = 16 * 2**20
 """Activations of the networks in one stack. Beyond the processor's cache a stack is slower than its parts: with 30
-small CNNs at batch 128 (profiled, torch 2.13), one stack was 1.2x faster than one after another, stacks of 5 to 10 1.6x."""
+small CNNs at batch 128 (profiled, torch 2.13), one stack was 1.2x faster than one after another, stacks of 5 to 10
+were 1.6x."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cotrain.errors import DataError
+from cotrain.errors import DataError, UnknownNameError
 from cotrain.task import TaskSet
 
 __all__ = ["MultiTaskData", "Split", "choose_names"]
@@ -144,18 +144,18 @@ def choose_names(chosen: Iterable[str], known: Iterable[str], *, what: str) -> l
         what: How the message calls one of them, for example "target of digits".
 
     Raises:
-        DataError: If a name is unknown (near names are suggested), given twice, or none is given.
+        UnknownNameError: If a name is unknown (near names are suggested), given twice, or none is given.
     """
     names, known = [chosen] if isinstance(chosen, str) else list(chosen), list(known)
     if not names:
-        raise DataError(f"Name at least one {what}. There are: {', '.join(known)}.")
+        raise UnknownNameError(f"Name at least one {what}. There are: {', '.join(known)}.")
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise DataError(f"There is no {what} called {name!r}.{hint} There are: {', '.join(known)}.")
+            raise UnknownNameError(f"There is no {what} called {name!r}.{hint} There are: {', '.join(known)}.")
         if names.count(name) > 1:
-            raise DataError(f"The {what} {name!r} is named {names.count(name)} times. Name it once.")
+            raise UnknownNameError(f"The {what} {name!r} is named {names.count(name)} times. Name it once.")
     return names
 
 

@@ -14,7 +14,7 @@ from cotrain.data.fashion_mnist import load_fashion_mnist
 from cotrain.data.locations import find, search_folders
 from cotrain.data.sources import CENSUS_INCOME, DIGITS, FASHION_MNIST, Source
 from cotrain.data.table_file import TABLE_SUFFIXES, MissingInputs, read_table
-from cotrain.errors import DataError
+from cotrain.errors import UnknownNameError
 from cotrain.progress import Listener, silent
 from cotrain.task import Kind
 
@@ -149,12 +149,14 @@ def get(name: str, *, folder: Path | str | None = None, progress: Listener = sil
 def _refuse_foreign_options(name: str, given: Mapping[str, object], options: Sequence[str]) -> None:
     foreign = [option for option in given if option not in options]
     if foreign:
-        raise DataError(f"{name} has no option {foreign[0]!r}. Its options are {', '.join(options)}: leave it out.")
+        raise UnknownNameError(
+            f"{name} has no option {foreign[0]!r}. Its options are {', '.join(options)}: leave it out."
+        )
 
 
 def _load_table(path: Path, *, targets: Sequence[str] | None, seed: int, **options: Any) -> MultiTaskData:
     if not path.name.lower().endswith(TABLE_SUFFIXES) and not path.exists():
-        raise DataError(
+        raise UnknownNameError(
             f"There is no data called {str(path)!r}. Use {', '.join(_BUILT_IN)}, or the path of a table"
             f" ({', '.join(TABLE_SUFFIXES)})."
         )

@@ -13,7 +13,7 @@ from cotrain.data.notes import describe_target
 from cotrain.data.splits import SHARES, random_split
 from cotrain.data.table_inputs import encode_inputs
 from cotrain.data.table_targets import read_target
-from cotrain.errors import DataError
+from cotrain.errors import DataError, UnknownNameError
 from cotrain.extras import require
 from cotrain.task import Kind, TaskSet
 
@@ -100,7 +100,7 @@ def _read(path: Path) -> "pd.DataFrame":
     if suffix is None:
         raise DataError(f"{path} is not a table that can be read. Its name must end in {', '.join(TABLE_SUFFIXES)}.")
     if not path.is_file():
-        raise DataError(f"There is no file {path}. Check the path.")
+        raise UnknownNameError(f"There is no file {path}. Check the path.")
     try:
         frame: pd.DataFrame = (
             pandas.read_parquet(path) if suffix in _PARQUET else pandas.read_csv(path, sep=_SEPARATORS[suffix])
