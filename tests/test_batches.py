@@ -68,3 +68,8 @@ def test_map_tensors_reaches_all_tensors_and_nothing_else():
     one = torch.ones(1)
     found = map_tensors({"a": one, "b": [one, (one, "text")], "c": None}, lambda value: value + 1)
     assert found == {"a": 2 * one, "b": [2 * one, (2 * one, "text")], "c": None}
+
+
+def test_a_list_is_not_taken_for_a_dataset():
+    with pytest.raises(DataError, match=r"Got a list: write \(inputs, targets\)"):
+        count([torch.zeros(3, 2), torch.zeros(3, 1)])

@@ -93,4 +93,6 @@ def _as_pair(samples: Samples) -> tuple[Tensor, Targets] | None:
     if isinstance(samples, TensorDataset):
         inputs, targets = samples.tensors
         return inputs, targets
+    if isinstance(samples, list):
+        raise DataError("Samples must be a Dataset or a pair (inputs, targets). Got a list: write (inputs, targets).")
     return samples if isinstance(samples, tuple) else None

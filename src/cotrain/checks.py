@@ -1,6 +1,6 @@
 """Checks of inputs and targets before any training: what cannot be trained on is named, with what to do about it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +32,11 @@ def check_samples(tasks: TaskSet, samples: Samples, *, part: str) -> None:
         check_inputs(inputs, part=part)
     if isinstance(targets, Tensor) and targets.shape[1:] == (len(tasks),):
         check_targets(tasks, targets, part=part)
+    if isinstance(targets, Mapping):
+        simple = [task for task in tasks if task.name in targets and targets[task.name].dim() == 1]
+        if simple:
+            columns = torch.stack([targets[task.name].double() for task in simple], dim=1)
+            check_targets(TaskSet(simple), columns, part=part)
 
 
 def check_inputs(inputs: Tensor, *, names: Sequence[str] = (), part: str = "training") -> None:

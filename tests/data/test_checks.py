@@ -4,11 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import Subset, TensorDataset
 
 from cotrain import Task, TaskSet
-from cotrain.checks import check_inputs, check_targets
+from cotrain.checks import check_inputs, check_samples, check_targets
 from cotrain.data import MultiTaskData, Split, make_planted_tasks, validate
 from cotrain.errors import DataError
+from cotrain.kernels import NO_CLASS
 
 NAN, INF = float("nan"), float("inf")
 
@@ -115,3 +117,17 @@ def test_bad_inputs_of_any_split_are_found() -> None:
     inputs[0, 1] = NAN
     with pytest.raises(DataError, match="test inputs have NaN values in columns 1"):
         validate(replace(data, test=Split(inputs, data.test.targets)))
+
+
+def test_targets_by_name_are_checked_too():
+    tasks = TaskSet([Task("yes", "binary"), Task("place", "regression", n_outputs=2)])
+    inputs, place = torch.zeros(3, 2), torch.zeros(3, 2)
+    check_samples(tasks, (inputs, {"yes": torch.tensor([0, 1, NO_CLASS]), "place": place}), part="training")
+    with pytest.raises(DataError, match="Task 'yes' is binary and must have targets 0 or 1"):
+        check_samples(tasks, (inputs, {"yes": torch.tensor([0, 1, 2]), "place": place}), part="training")
+
+
+def test_samples_of_other_datasets_are_left_to_the_training():
+    check_samples(
+        TaskSet([Task("yes", "binary")]), Subset(TensorDataset(torch.full((2, 1), NAN)), [0]), part="training"
+    )
