@@ -162,7 +162,7 @@ def test_groups_that_do_as_well_as_random_ones_are_recommended_with_that_said():
     totals = {"single": near(1.0), "all-in-one": near(1.1), "grouped": near(0.8), "random-1": near(0.8)}
     verdict = judge(totals, NETWORKS)
     assert verdict.code == "groups"
-    assert verdict.headline.endswith("; but random groups of the same sizes do as well.")
+    assert verdict.headline.endswith("; but not clearly better than random groups of the same sizes.")
     informed = judge({**totals, "random-1": near(0.9)}, NETWORKS)
     assert informed.headline.endswith(", and than random groups of the same sizes.")
 

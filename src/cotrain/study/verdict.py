@@ -116,7 +116,7 @@ def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) ->
     if recommended == GROUPED and chance:
         informed = _clearly_less(arms[GROUPED], chance)
         tried = ", and than random groups of the same sizes"
-        headline += tried if informed else "; but random groups of the same sizes do as well"
+        headline += tried if informed else "; but not clearly better than random groups of the same sizes"
     return Verdict(_CODES[recommended], f"{headline}.", sentences, recommended)
 
 
