@@ -310,6 +310,15 @@ def test_data_that_cannot_be_trained_on_is_refused_before_any_step(train_it, spl
     assert not steps
 
 
+def test_a_training_whose_best_epoch_cannot_be_told_is_refused(train_it, splits):
+    train, (inputs, targets) = splits
+    blind = targets.clone()
+    blind[:, 0] = math.nan
+    with pytest.raises(DataError, match=r"None of the trained tasks \['yes'\] has a label among the validation"):
+        train_it(plain_model(), splits=(train, (inputs, blind)), weights=[1.0, 0.0, 0.0])
+    assert train_it(plain_model(), splits=(train, (inputs, blind))).best_epoch >= 0
+
+
 def test_a_nan_of_a_task_that_is_not_trained_is_no_failure(train_it, splits):
     two = [(inputs, targets[:, [0, 0]]) for inputs, targets in splits]
     tasks = TaskSet([Task("fine", "binary"), Task("bad", "custom", loss=lambda o, t: o.detach().squeeze(1) * math.nan)])

@@ -11,7 +11,7 @@ from cotrain.errors import DataError
 from cotrain.kernels import NO_CLASS
 from cotrain.task import Kind, TaskSet
 
-__all__ = ["check_inputs", "check_samples", "check_targets", "few", "labelled", "of_kind", "refuse"]
+__all__ = ["check_inputs", "check_samples", "check_scored", "check_targets", "few", "labelled", "of_kind", "refuse"]
 
 _SHOWN = 5  # names or values in a message: enough to find the cause, short enough to read
 
@@ -37,6 +37,30 @@ def check_samples(tasks: TaskSet, samples: Samples, *, part: str) -> None:
         if simple:
             columns = torch.stack([targets[task.name].double() for task in simple], dim=1)
             check_targets(TaskSet(simple), columns, part=part)
+
+
+def check_scored(tasks: TaskSet, valid: Samples, rows: Tensor) -> None:
+    """Check that every network has a validation loss by which its best epoch can be told.
+
+    Args:
+        tasks: T tasks.
+        valid: Validation samples; those that are not held as tensors are not looked at.
+        rows: [G, T] loss weights.
+
+    Raises:
+        DataError: If none of the tasks that a network trains has a label there.
+    """
+    _, targets = valid.tensors if isinstance(valid, TensorDataset) else _pair_of(valid)
+    if not isinstance(targets, Tensor) or targets.shape[1:] != (len(tasks),):
+        return
+    scored = (rows.cpu() > 0) & labelled(tasks, targets).any(0).cpu()
+    blind = (~scored.any(1)).nonzero().flatten().tolist()
+    if blind:
+        trained = [name for name, weight in zip(tasks.names, rows[blind[0]].tolist(), strict=True) if weight > 0]
+        raise DataError(
+            f"None of the trained tasks {trained} has a label among the validation samples, so the best epoch cannot"
+            " be told. Give labelled validation samples, or leave these tasks out."
+        )
 
 
 def check_inputs(inputs: Tensor, *, names: Sequence[str] = (), part: str = "training") -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.batches import Samples, batches
+from cotrain.checks import check_scored
 from cotrain.errors import TrainingDivergedError
 from cotrain.evaluation import Evaluation, evaluate
 from cotrain.model import random_state_kept
@@ -96,7 +97,8 @@ def fit_fleet(
         progress: Called with the steps done and in all.
 
     Raises:
-        DataError: If an input is NaN or infinite, or a target is none that its task's kind allows.
+        DataError: If an input is NaN or infinite, a target is none that its task's kind allows, or no task of a row
+            has a validation label.
         TrainingDivergedError: If a loss is NaN or infinite, with network, task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
         ValueError: If the weights are not [G, T], or a row is negative or all 0.
@@ -109,6 +111,7 @@ def fit_fleet(
             f"weights must be [networks, {len(tasks)}], a row of loss weights per network. Got {list(rows.shape)}."
         )
     rows = torch.stack([checked_weights(row, len(tasks)) for row in rows])
+    check_scored(tasks, valid, rows)
     settings = FleetSettings(epochs, batch_size, patience, seed, optimizer or adam())
     with random_state_kept():
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
-from cotrain.checks import check_samples
+from cotrain.checks import check_samples, check_scored
 from cotrain.errors import StudyError, TrainingDivergedError
 from cotrain.evaluation import EVALUATION_BATCH, all_targets
 from cotrain.files import read_state, write_state
@@ -84,7 +84,8 @@ def fit(
         The trained model, and the tasks with the units of regression targets.
 
     Raises:
-        DataError: If an input is NaN or infinite, or a target is none that its task's kind allows.
+        DataError: If an input is NaN or infinite, a target is none that its task's kind allows, or no trained task
+            has a validation label.
         TrainingDivergedError: If a loss is NaN or infinite, with task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
         ValueError: If weights are negative, all 0, or of another number than the tasks.
@@ -95,6 +96,7 @@ def fit(
     n_samples = count(train)
     tasks = checked_tasks(tasks, train, valid)
     row = checked_weights(weights, len(tasks)).to(fabric.device)
+    check_scored(tasks, valid, row.unsqueeze(0))
     make_optimizer = optimizer or adam()
     wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
     state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments)
