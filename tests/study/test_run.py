@@ -338,3 +338,9 @@ def test_on_digits_the_coin_flip_is_left_out_and_the_complement_is_found(tmp_pat
     matrix = affinity.matrix.clone().fill_diagonal_(-torch.inf)
     best = matrix.argmax(dim=0)[pair].tolist() == pair[::-1]
     assert best or any({"closed_loop", "not_closed_loop"} <= set(group["trains"]) for group in groups)
+
+
+def test_steps_of_another_version_are_run_again(copied, config, steps_run, monkeypatch):
+    monkeypatch.setattr("cotrain.study.run.__version__", "9.9.9")
+    run_silently(config, copied, resume=True)
+    assert steps_run(copied) == STEPS

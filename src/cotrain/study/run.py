@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from cotrain.progress import Listener
 from cotrain.study.check import check_files, check_seed, step_name
 from cotrain.study.comparison import COMPARED_FILES, compare, predict_only
@@ -13,6 +15,7 @@ from cotrain.study.decide import decide
 from cotrain.study.folder import StudyFolder
 from cotrain.study.measure import MEASURED_FILES, measure
 from cotrain.study.setting import Setting
+from cotrain.version import __version__
 
 __all__ = ["Bar", "LastStep", "run_study"]
 
@@ -38,7 +41,9 @@ def run_study(config: StudyConfig, out: Path, *, bar: Bar, resume: bool = False,
     setting = Setting.load(config)
     folder = StudyFolder.open(out, config, resume=resume)
     folder.log("run", data=setting.data.name, resume=resume)
-    relevant = {"config": config.as_dict(), "data": setting.data.fingerprint}
+    # Steps of another version may not be those of this one: after an upgrade they are run again.
+    versions = {"cotrain": __version__, "torch": torch.__version__}
+    relevant = {"config": config.as_dict(), "data": setting.data.fingerprint, "versions": versions}
 
     def measured() -> None:
         with bar("Measure: all tasks in one network") as progress:
