@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from cotrain.errors import DataError
 from cotrain.task import Batch, Targets
 
-__all__ = ["Samples", "batches", "count", "epoch_order", "map_tensors"]
+__all__ = ["Samples", "as_pair", "batches", "count", "epoch_order", "map_tensors"]
 
 Samples: TypeAlias = "Dataset[Any] | tuple[Tensor, Targets]"
 """A map-style Dataset of (inputs, targets), or the two as tensors (targets may be {task name: tensor})."""
@@ -23,7 +23,7 @@ def count(samples: Samples) -> int:
     Raises:
         DataError: If there is none, or the two tensors have different lengths.
     """
-    pair = _as_pair(samples)
+    pair = as_pair(samples)
     if pair is None:
         number = len(cast(Any, samples))
     else:
@@ -50,7 +50,7 @@ def batches(samples: Samples, batch_size: int, order: Tensor | None = None) -> I
         batch_size: Samples per batch; the last one may be smaller.
         order: [N] positions; None for the order of the samples.
     """
-    pair = _as_pair(samples)
+    pair = as_pair(samples)
     order = torch.arange(count(samples)) if order is None else order
     if pair is None:
         dataset = cast("Dataset[Any]", samples)
@@ -89,7 +89,12 @@ def _rows(targets: Targets, index: Tensor) -> Targets:
     return targets[index]
 
 
-def _as_pair(samples: Samples) -> tuple[Tensor, Targets] | None:
+def as_pair(samples: Samples) -> tuple[Tensor, Targets] | None:
+    """The two tensors of samples that are held as tensors; None for any other dataset.
+
+    Raises:
+        DataError: If the samples are a list.
+    """
     if isinstance(samples, TensorDataset):
         inputs, targets = samples.tensors
         return inputs, targets

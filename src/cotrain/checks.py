@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from cotrain.batches import Samples
+from cotrain.batches import Samples, as_pair
 from cotrain.errors import DataError
 from cotrain.kernels import NO_CLASS
 from cotrain.task import Kind, TaskSet
@@ -27,7 +26,10 @@ def check_samples(tasks: TaskSet, samples: Samples, *, part: str) -> None:
     Raises:
         DataError: See `check_inputs` and `check_targets`.
     """
-    inputs, targets = samples.tensors if isinstance(samples, TensorDataset) else _pair_of(samples)
+    pair = as_pair(samples)
+    if pair is None:
+        return
+    inputs, targets = pair
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         check_inputs(inputs, part=part)
     if isinstance(targets, Tensor) and targets.shape[1:] == (len(tasks),):
@@ -50,9 +52,10 @@ def check_scored(tasks: TaskSet, valid: Samples, rows: Tensor) -> None:
     Raises:
         DataError: If none of the tasks that a network trains has a label there.
     """
-    _, targets = valid.tensors if isinstance(valid, TensorDataset) else _pair_of(valid)
-    if not isinstance(targets, Tensor) or targets.shape[1:] != (len(tasks),):
+    pair = as_pair(valid)
+    if pair is None or not isinstance(pair[1], Tensor) or pair[1].shape[1:] != (len(tasks),):
         return
+    targets = pair[1]
     scored = (rows.cpu() > 0) & labelled(tasks, targets).any(0).cpu()
     blind = (~scored.any(1)).nonzero().flatten().tolist()
     if blind:
@@ -157,7 +160,3 @@ def few(items: Sequence[object]) -> str:
     """The first of them, and how many more there are."""
     shown = ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items[:_SHOWN])
     return f"{shown} and {len(items) - _SHOWN} more" if len(items) > _SHOWN else shown
-
-
-def _pair_of(samples: Samples) -> tuple[object, object]:
-    return samples if isinstance(samples, tuple) else (None, None)

@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from cotrain.task import Targets, Task
 
-__all__ = ["NO_CLASS", "Kernels"]
+__all__ = ["NO_CLASS", "Kernels", "labelled_samples", "missing_labels"]
 
 NO_CLASS = -100
 """Stands for "no label" among class numbers, as in `torch.nn.functional.cross_entropy`."""
@@ -91,10 +91,8 @@ class Kernels:
 
     def _own_losses(self, task: "Task", number: int, outputs: Tensor, targets: "Targets") -> tuple[Tensor, Tensor]:
         target = _own_target(task, targets) if isinstance(targets, Mapping) else targets[:, number]
-        missing = torch.isnan(target) if target.is_floating_point() else torch.zeros_like(target, dtype=torch.bool)
-        if task.kind in ("binary", "multiclass"):
-            missing = missing | (target == NO_CLASS)
-        labelled = ~missing.flatten(1).any(1) if target.dim() > 1 else ~missing
+        missing = missing_labels(task, target)
+        labelled = labelled_samples(missing)
         assert task.loss is not None
         own = outputs[:, self._slices[task.name]]
         # Where the made-up target 0 gives an infinite slope, 0 times it would be NaN: the slope must not get through.
@@ -176,6 +174,17 @@ def _own_target(task: "Task", targets: "Targets") -> Tensor:
     if task.name not in targets:
         raise ValueError(f"There are no targets for task {task.name!r}. Got targets for {list(targets)}.")
     return targets[task.name]
+
+
+def missing_labels(task: "Task", target: Tensor) -> Tensor:
+    """Where one task's target, [B] or of its own shape, is no label: NaN, and for classes also -100."""
+    missing = torch.isnan(target) if target.is_floating_point() else torch.zeros_like(target, dtype=torch.bool)
+    return missing | (target == NO_CLASS) if task.kind in ("binary", "multiclass") else missing
+
+
+def labelled_samples(missing: Tensor) -> Tensor:
+    """[B], the samples of whose target nothing is missing."""
+    return ~missing.flatten(1).any(1) if missing.dim() > 1 else ~missing
 
 
 def _binary_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_stat_scores, multilabel_auroc, multilabel_stat_scores
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
-from cotrain.kernels import NO_CLASS
+from cotrain.kernels import NO_CLASS, labelled_samples, missing_labels
 from cotrain.task import Targets, Task, TaskSet
 
 __all__ = ["PRIMARY_METRIC", "SMALLER_IS_BETTER", "own_metric_name", "primary_metric", "task_metrics"]
@@ -74,20 +74,13 @@ def task_metrics(tasks: TaskSet, outputs: Tensor, targets: Targets) -> dict[str,
         target = tasks.target_of(task.name, targets)
         if task.kind != "custom" and target.dim() > 1 and target.shape[1] == 1:
             target = target.squeeze(1)
-        labelled = _labelled(task, target)
+        labelled = labelled_samples(missing_labels(task, target))
         if bool(labelled.any()):
             found[task.name].update(_metrics_of(task, predictions[task.name][labelled], target[labelled]))
         else:
             own = () if task.metric is None else (own_metric_name(task),)
             found[task.name].update(dict.fromkeys((*_METRICS_OF_KIND[task.kind], *own), float("nan")))
     return found
-
-
-def _labelled(task: Task, target: Tensor) -> Tensor:
-    missing = torch.isnan(target) if target.is_floating_point() else torch.zeros_like(target, dtype=torch.bool)
-    if task.kind in ("binary", "multiclass"):
-        missing = missing | (target == NO_CLASS)
-    return ~missing.flatten(1).any(1) if target.dim() > 1 else ~missing
 
 
 def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:

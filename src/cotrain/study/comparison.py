@@ -42,7 +42,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     twin = results.twin_of_the_groups()
     compared = [name for name in results.names if twin is None or name in (SINGLE, ALL_IN_ONE)]
     verdict = judge({name: totals[name] for name in compared}, n_networks).with_sentences(
-        twin, agreed.sentence, _on_fewer_samples(setting), _still_improving(folder, setting)
+        twin, agreed.sentence, _on_fewer_samples(setting), _still_improving(results.best_epochs, setting)
     )
     write_json(
         folder.path / "metrics.json",
@@ -81,16 +81,13 @@ def _on_fewer_samples(setting: Setting) -> str | None:
     )
 
 
-def _still_improving(folder: StudyFolder, setting: Setting) -> str | None:
+def _still_improving(best_epochs: Sequence[int], setting: Setting) -> str | None:
     """A warning if networks would have gone on getting better; it is the larger ones that are cut short."""
-    last = setting.epochs - 1
-    seeds = range(setting.config.seed, setting.config.seed + setting.config.seeds)
-    networks = [network for seed in seeds for network in folder.read_json(results_file(seed))["networks"]]
-    cut = sum(network["best_epoch"] == last for network in networks)
+    cut = sum(epoch == setting.epochs - 1 for epoch in best_epochs)
     if cut == 0:
         return None
     return (
-        f"{cut} of {len(networks)} trainings were still improving in their last epoch, which is unfair to them:"
+        f"{cut} of {len(best_epochs)} trainings were still improving in their last epoch, which is unfair to them:"
         f" run with more than --epochs {setting.epochs}."
     )
 
@@ -105,6 +102,7 @@ class _Results:
         primary: The metric of each task that the tables show.
         losses: Test losses by seed, network and task.
         metrics: Test metrics by seed, network and task.
+        best_epochs: Of every network with every seed.
     """
 
     arms: Mapping[int, Sequence[Arm]]
@@ -112,17 +110,19 @@ class _Results:
     primary: Mapping[str, str]
     losses: Mapping[int, Losses]
     metrics: Mapping[int, Mapping[tuple[str, ...], Mapping[str, Mapping[str, float]]]]
+    best_epochs: Sequence[int]
 
     @classmethod
     def read(cls, folder: StudyFolder, setting: Setting) -> "_Results":
-        losses, metrics = {}, {}
+        losses, metrics, best_epochs = {}, {}, []
         for seed in range(setting.config.seed, setting.config.seed + setting.config.seeds):
             networks = folder.read_json(results_file(seed))["networks"]
             losses[seed] = {tuple(network["trains"]): network["loss"] for network in networks}
             metrics[seed] = {tuple(network["trains"]): network["metrics"] for network in networks}
+            best_epochs += [network["best_epoch"] for network in networks]
         primary = {task.name: primary_metric(task) for task in setting.data.tasks}
         arms = {seed: arms_of(folder, setting, seed) for seed in losses}
-        return cls(arms, learnable_tasks(folder), primary, losses, metrics)
+        return cls(arms, learnable_tasks(folder), primary, losses, metrics, best_epochs)
 
     @property
     def names(self) -> list[str]:

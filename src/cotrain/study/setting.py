@@ -1,6 +1,7 @@
 """What all trainings of a study share: the data, the networks, the optimizer and their settings."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Setting:
         """Of every training."""
         return adam(self.config.learning_rate)
 
-    @property
+    @cached_property
     def check_train(self) -> tuple[Tensor, Tensor]:
         """The training samples of the check: all, or a seeded choice of them if it is quick."""
         train = self.data.train
