@@ -43,6 +43,7 @@ def test_binary_metrics_are_those_of_scikit_learn(seed, n, n_tasks):
             {
                 "accuracy": sk.accuracy_score(truth, guess),
                 "balanced_accuracy": sk.balanced_accuracy_score(truth, guess),
+                "predicted_positive": guess.mean(),
                 "f1": sk.f1_score(truth, guess, zero_division=0.0),
                 "auroc": sk.roc_auc_score(truth, score),
             }
@@ -100,9 +101,20 @@ def test_a_single_class_has_no_auroc_and_no_warning():
     assert math.isnan(found["none"]["accuracy"])
 
 
-def test_f1_is_zero_without_a_positive():
+def test_a_task_of_nan_leaves_the_metrics_of_the_others_alone():
+    tasks = TaskSet([Task("a", "binary"), Task("b", "binary")])
+    outputs = torch.tensor([[2.0, 1.0], [-2.0, 1.0]])
+    targets = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    expected = task_metrics(tasks, outputs, targets)["a"]
+    outputs[:, 1] = torch.nan
+    found = task_metrics(tasks, outputs, targets)["a"]
+    assert found == expected
+
+
+def test_f1_is_zero_without_a_positive_and_says_why():
     found = task_metrics(TaskSet([Task("t", "binary")]), torch.full((3, 1), -1.0), torch.tensor([[1.0], [0.0], [0.0]]))
     assert found["t"]["f1"] == 0.0
+    assert found["t"]["predicted_positive"] == 0.0
     found = task_metrics(TaskSet([Task("t", "binary")]), torch.full((3, 1), -1.0), torch.zeros(3, 1))
     assert found["t"]["f1"] == 0.0
 
@@ -156,14 +168,14 @@ def test_a_metric_object_keeps_no_state_between_calls():
 @pytest.mark.parametrize(
     ("task", "name", "names"),
     [
-        (Task("t", "binary"), "auroc", {"accuracy", "balanced_accuracy", "f1", "auroc"}),
+        (Task("t", "binary"), "auroc", {"accuracy", "balanced_accuracy", "predicted_positive", "f1", "auroc"}),
         (Task("t", "multiclass", 2), "accuracy", {"accuracy", "balanced_accuracy"}),
         (Task("t", "regression", location=0.0, scale=1.0), "mae", {"mae", "rmse", "r2"}),
         (Task("t", "regression", location=0.0, scale=1.0, metric=pearson_corrcoef), "pearson_corrcoef",
          {"mae", "rmse", "r2", "pearson_corrcoef"}),
         (Task("t", "custom", loss=lambda outputs, targets: targets), "loss", set()),
         (Task("t", "binary", metric=BinaryAveragePrecision()), "BinaryAveragePrecision",
-         {"accuracy", "balanced_accuracy", "f1", "auroc", "BinaryAveragePrecision"}),
+         {"accuracy", "balanced_accuracy", "predicted_positive", "f1", "auroc", "BinaryAveragePrecision"}),
     ],
 )  # fmt: skip
 def test_a_task_without_labels_has_its_metrics_with_nan(task, name, names):

@@ -26,6 +26,7 @@ _METRICS_OF_KIND: Mapping[str, tuple[str, ...]] = {
     "regression": ("mae", "rmse", "r2"),
     "custom": (),
 }
+THRESHOLD = 0.5
 SMALLER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
 
 
@@ -49,7 +50,8 @@ def task_metrics(tasks: TaskSet, outputs: Tensor, targets: Targets) -> dict[str,
         targets: [N, T] or {task name: tensor}; unlabelled entries are left out.
 
     Returns:
-        For each task: binary: accuracy, balanced_accuracy, f1 (0 without a positive prediction), auroc;
+        For each task: binary: accuracy, balanced_accuracy, f1 (0 without a positive prediction, which
+        predicted_positive, the share of positive predictions, tells apart), auroc;
         multiclass: accuracy, balanced_accuracy; regression, in the target's own units: mae, rmse, r2; and the
         task's own metric under its name. NaN where the labels do not define it, such as auroc with one class.
 
@@ -87,15 +89,17 @@ def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) ->
     """All binary tasks [N, t] at once."""
     missing = torch.isnan(targets) | (targets == NO_CLASS)
     classes = torch.where(missing, NO_CLASS, targets.nan_to_num()).long()
-    # validate_args=False: torchmetrics would refuse a single task, which its kernels compute correctly.
+    # validate_args=False: torchmetrics would refuse a single task, which its kernels compute correctly. It is given
+    # decisions: of probabilities it would take all tasks' for logits if one task's are NaN.
     scores = multilabel_stat_scores(
-        probabilities, classes, len(names), average="none", ignore_index=NO_CLASS, validate_args=False
+        (probabilities > THRESHOLD).long(), classes, len(names), average="none", ignore_index=NO_CLASS, validate_args=False
     ).reshape(len(names), 5)
     tp, fp, tn, fn, _ = scores.double().unbind(1)
     auroc = _auroc(probabilities, classes, tp + fn, tn + fp)
     columns = {
         "accuracy": (tp + tn) / (tp + fp + tn + fn),
         "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
+        "predicted_positive": (tp + fp) / (tp + fp + tn + fn),
         "f1": torch.where(2 * tp + fp + fn > 0, 2 * tp / (2 * tp + fp + fn).clamp(min=1), 0.0),
         "auroc": auroc,
     }
