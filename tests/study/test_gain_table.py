@@ -101,7 +101,7 @@ def test_agreement_is_numpys(values):
 
 
 def pearson(x, y):
-    if len(x) < 3 or x.min() == x.max() or y.min() == y.max():
+    if len(x) < 3 or not all(np.ptp(values) > 0 and np.var(values) > 0 for values in (x, y)):
         return None
     return np.corrcoef(x, y)[0, 1]
 

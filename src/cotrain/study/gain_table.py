@@ -160,7 +160,8 @@ def _gain(losses: Losses, trains: tuple[str, ...], task: str) -> float:
 
 
 def _pearson(some: NDArray[Any], others: NDArray[Any]) -> float | None:
-    if len(some) < 3 or not np.ptp(some) > 0 or not np.ptp(others) > 0:
+    # The variance of equal values may be a rounding error, and that of the tiniest differences is 0.
+    if len(some) < 3 or not all(np.ptp(values) > 0 and values.var() > 0 for values in (some, others)):
         return None
     return float(np.corrcoef(some, others)[0, 1])
 
