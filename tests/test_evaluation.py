@@ -63,3 +63,26 @@ def test_a_task_without_labels_has_no_loss():
     tasks = TaskSet([Task("a", "binary"), Task("b", "binary")])
     found = evaluation_of(tasks, torch.zeros(3, 2), torch.tensor([[1.0, math.nan]] * 3))
     assert found.losses.tolist() == pytest.approx([math.log(2), math.nan], nan_ok=True)
+
+
+def test_the_model_that_is_given_is_run_on_the_samples_that_are_given_in_eval_mode_without_autograd(problem):
+    _, tasks, inputs, targets = problem
+    seen = []
+
+    class Watched(nn.Module):
+        def __init__(self, answer: float) -> None:
+            super().__init__()
+            self.answer = nn.Parameter(torch.tensor(answer))
+
+        def forward(self, batch):
+            seen.append((self.answer.item(), self.training, torch.is_grad_enabled(), batch))
+            return self.answer.expand(len(batch), tasks.n_outputs)
+
+    for answer, split in ((1.0, slice(0, 30)), (2.0, slice(30, 53))):
+        seen.clear()
+        found = evaluate(Watched(answer).train(), tasks, (inputs[split], targets[split]))
+        assert [case[:3] for case in seen] == [(answer, False, False)]
+        assert torch.equal(seen[0][3], inputs[split])
+        expected = tasks.losses(torch.full((len(inputs[split]), tasks.n_outputs), answer), targets[split])
+        torch.testing.assert_close(found.losses.float(), expected)
+        assert not found.losses.requires_grad

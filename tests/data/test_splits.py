@@ -42,3 +42,18 @@ def test_shares_must_sum_to_one(shares: tuple[float, float, float]) -> None:
 def test_too_few_samples() -> None:
     with pytest.raises(DataError, match="2 samples are too few"):
         random_split(2)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.tuples(*[st.integers(1, 20)] * 3))
+def test_parts_of_any_shares_hold_all_samples_or_the_split_is_refused(
+    n_samples: int, ratio: tuple[int, int, int]
+) -> None:
+    shares = (ratio[0] / sum(ratio), ratio[1] / sum(ratio), ratio[2] / sum(ratio))
+    try:
+        parts = random_split(n_samples, shares=shares)
+    except DataError:
+        assert min(shares) * n_samples < 1
+    else:
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_samples))
+        assert all(abs(len(part) - share * n_samples) <= 1 for part, share in zip(parts, shares, strict=True))
