@@ -1,22 +1,44 @@
-"""Decide which tasks train together: predict the gains of groups, choose the best groups within a budget."""
+"""Decide which tasks train together: choose the best groups within a budget from predicted gains, or cluster tasks."""
 
+from cotrain.grouping.agreement import adjusted_rand_index
 from cotrain.grouping.candidates import Candidate
+from cotrain.grouping.cluster_sizes import ClusterSize, stability_by_size
+from cotrain.grouping.clustering import Clustering, ClusterMode, cluster_tasks
+from cotrain.grouping.dendrogram import Dendrogram, task_dendrogram
 from cotrain.grouping.gains import GainModel
 from cotrain.grouping.grouping import Group, Grouping
+from cotrain.grouping.memberships import calibrated_fuzziness, fuzzy_memberships, loss_weights, sparse_memberships
 from cotrain.grouping.pair_mean import PairMean
+from cotrain.grouping.partition_controls import between_share, difficulty_matched, difficulty_order, random_partition
 from cotrain.grouping.random_cover import random_cover, random_like
 from cotrain.grouping.selection import select_groups, serve_groups
 from cotrain.grouping.table import GainTable
 
 __all__ = [
     "Candidate",
+    "ClusterMode",
+    "ClusterSize",
+    "Clustering",
+    "Dendrogram",
     "GainModel",
     "GainTable",
     "Group",
     "Grouping",
     "PairMean",
+    "adjusted_rand_index",
+    "between_share",
+    "calibrated_fuzziness",
+    "cluster_tasks",
+    "difficulty_matched",
+    "difficulty_order",
+    "fuzzy_memberships",
+    "loss_weights",
     "random_cover",
     "random_like",
+    "random_partition",
     "select_groups",
     "serve_groups",
+    "sparse_memberships",
+    "stability_by_size",
+    "task_dendrogram",
 ]
