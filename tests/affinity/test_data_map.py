@@ -7,78 +7,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mixed_tasks import MIXED, WIDTH, confidence_of, random_epoch
 from torch import nn
 
 from cotrain import SharedTrunk, Task, TaskSet
 from cotrain.affinity import DataMap
+from cotrain.affinity.confidence import Confidence
 from cotrain.affinity.moments import Moments
 from cotrain.errors import StudyError
 from cotrain.files import read_state, write_state
 from cotrain.instrument import Step
 from cotrain.task import Batch
 from cotrain.training import fit
-
-MIXED = TaskSet(
-    [
-        Task("number", "regression", location=2.0, scale=3.0),
-        Task("first", "binary"),
-        Task("few", "multiclass", 3),
-        Task("own", "custom", 2, loss=lambda outputs, targets: (outputs.sum(1) - targets).abs()),
-        Task("second", "binary"),
-        Task("many", "multiclass", 5),
-    ]
-)
-WIDTH = MIXED.n_outputs
-
-
-def random_epoch(n, generator, missing=0.3):
-    """One visit of every sample: outputs [N, O] and targets [N, T]."""
-    outputs = 2 * torch.randn(n, WIDTH, generator=generator)
-    targets = torch.stack(
-        [
-            torch.randn(n, generator=generator),
-            torch.randint(2, (n,), generator=generator).float(),
-            torch.randint(3, (n,), generator=generator).float(),
-            torch.randn(n, generator=generator),
-            torch.randint(2, (n,), generator=generator).float(),
-            torch.randint(5, (n,), generator=generator).float(),
-        ],
-        dim=1,
-    )
-    unlabelled = torch.rand(n, len(MIXED), generator=generator) < missing
-    targets[unlabelled] = torch.nan
-    targets[:, [1, 2]] = targets[:, [1, 2]].nan_to_num(-100)  # the other way to say that there is no class
-    return outputs, targets
-
-
-def confidence_of(outputs, targets):
-    """One visit of one epoch, sample by sample and task by task: values and correctness [N, T], NaN unlabelled."""
-    n = len(outputs)
-    values, right = np.full((n, len(MIXED)), np.nan), np.full((n, len(MIXED)), np.nan)
-    for t, task in enumerate(MIXED):
-        z = outputs[:, MIXED.slices[task.name]].double().numpy()
-        y = targets[:, t].double().numpy()
-        known = ~np.isnan(y) & ((y != -100) | (task.kind in ("regression", "custom")))
-        residuals = {}
-        for i in np.flatnonzero(known):
-            if task.kind == "binary":
-                p = 1 / (1 + np.exp(-z[i, 0]))
-                values[i, t] = 1 - abs(y[i] - p)
-                right[i, t] = (p > 0.5) == (y[i] == 1)
-            elif task.kind == "multiclass":
-                p = np.exp(z[i]) / np.exp(z[i]).sum()
-                chance = 1 / len(p)
-                values[i, t] = (p[int(y[i])] - chance) / (1 - chance)
-                right[i, t] = p.argmax() == y[i]
-            elif task.kind == "regression":
-                residuals[i] = abs(z[i, 0] - (y[i] - 2) / 3)
-            else:
-                residuals[i] = abs(z[i].sum() - y[i])
-        for i, residual in residuals.items():
-            rank = sum(other < residual for other in residuals.values()) + 1
-            values[i, t] = 1 - (rank - 0.5) / len(residuals)
-            right[i, t] = values[i, t] > 0.5
-    return values, right
 
 
 @settings(deadline=None, max_examples=15)
@@ -159,25 +99,39 @@ def test_a_tiny_spread_near_one_is_resolved():
     yes = torch.ones(1, 1, dtype=torch.bool)
     for value in values:
         moments.add(torch.tensor([0]), value.reshape(1, 1), yes, yes)
-    torch.testing.assert_close(moments.std(1).squeeze(), values.double().std().float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(moments.statistics(1).std.squeeze(), values.double().std().float(), rtol=1e-5, atol=0)
     moments = Moments(1, 1)
     for value in values[1:]:
         moments.add(torch.tensor([0]), value.reshape(1, 1), yes, yes)
-    torch.testing.assert_close(moments.std(1).squeeze(), values[1:].double().std().float(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        moments.statistics(1).std.squeeze(), values[1:].double().std().float(), rtol=1e-4, atol=0
+    )
 
 
-def test_a_task_and_its_complement_have_the_same_map_to_the_bit():
-    generator = torch.Generator().manual_seed(0)
-    recorder = DataMap(50, BINARY)
+@pytest.mark.parametrize("n", [1, 3, 7, 33, 70, 129])
+def test_equal_outputs_get_the_same_confidence_wherever_they_stand_in_the_batch(n):
+    numbers = torch.linspace(-12, 12, 300)
+    tasks = TaskSet([Task(f"t{number}", "binary") for number in range(13)])
+    for number in numbers:
+        values, _, _ = Confidence(tasks)(number.expand(n, 13), torch.ones(n, 13))
+        assert values.unique().numel() == 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(n=st.integers(1, 90), between=st.integers(0, 20))
+def test_a_task_and_its_complement_have_the_same_map_to_the_bit(n, between):
+    generator = torch.Generator().manual_seed(n)
+    tasks = TaskSet([Task(f"t{number}", "binary") for number in range(between + 2)])
+    recorder = DataMap(n, tasks)
     for _ in range(4):
-        logits = 8 * torch.randn(50, 1, generator=generator)
-        labels = (torch.rand(50, 1, generator=generator) > 0.5).float()
-        index = torch.randperm(50, generator=generator)
-        outputs, targets = torch.cat([logits, -logits], dim=1), torch.cat([labels, 1 - labels], dim=1)
-        recorder.record(index, outputs[index], targets[index])
+        outputs = 8 * torch.randn(n, len(tasks), generator=generator)
+        targets = (torch.rand(n, len(tasks), generator=generator) > 0.5).float()
+        outputs[:, -1], targets[:, -1] = -outputs[:, 0], 1 - targets[:, 0]
+        recorder.record(torch.arange(n), outputs, targets)
+        recorder.end_epoch()
     maps = recorder.result()
     for name in ("confidence", "variability", "correctness"):
-        assert torch.equal(*getattr(maps, name).unbind(1))
+        assert torch.equal(getattr(maps, name)[:, 0], getattr(maps, name)[:, -1])
 
 
 @settings(deadline=None, max_examples=15)
@@ -299,7 +253,7 @@ def test_bad_arguments():
         DataMap(1, BINARY).result(ddof=2)
     with pytest.raises(ValueError, match="Only recorders of the same samples and tasks"):
         DataMap(4, BINARY).merge(DataMap(5, BINARY))
-    with pytest.raises(StudyError, match="is of 5 samples"):
+    with pytest.raises(StudyError, match=r"it has \{'n_samples': 5\}"):
         DataMap(4, BINARY).load_state_dict(DataMap(5, BINARY).state_dict())
 
 

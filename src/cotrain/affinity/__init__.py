@@ -3,15 +3,34 @@
 from cotrain.affinity.affinity import Affinity
 from cotrain.affinity.controls import label_correlation
 from cotrain.affinity.data_map import DataMap, DataMaps
+from cotrain.affinity.kinship import dynamics_correlation, kinship, prediction_correlation
 from cotrain.affinity.learnability import Learnability, learnability
+from cotrain.affinity.mastery import MASTERED, mastery
+from cotrain.affinity.stratified_samples import stratified_samples
+from cotrain.affinity.task_correlation import TaskCorrelation
+from cotrain.affinity.task_features import FeatureKind, TaskFeatures, embedded, kinship_features, task_features
+from cotrain.affinity.task_gram import TaskGram
 from cotrain.affinity.transference import Transference
 
 __all__ = [
+    "MASTERED",
     "Affinity",
     "DataMap",
     "DataMaps",
+    "FeatureKind",
     "Learnability",
+    "TaskCorrelation",
+    "TaskFeatures",
+    "TaskGram",
     "Transference",
+    "dynamics_correlation",
+    "embedded",
+    "kinship",
+    "kinship_features",
     "label_correlation",
     "learnability",
+    "mastery",
+    "prediction_correlation",
+    "stratified_samples",
+    "task_features",
 ]

@@ -6,16 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cotrain.affinity.overlap import CHUNK, known_variance, overlap_correlation
 from cotrain.kernels import NO_CLASS
 from cotrain.task import Targets, Task, TaskSet, as_tasks
 
 __all__ = ["label_correlation"]
-
-CHUNK = 8192
-"""Samples taken at once, so that a thousand tasks on many samples need little memory beside their targets."""
-
-ROUNDING = 1e-12
-"""A variance below this share of the mean square is that of a constant, in float64."""
 
 
 def label_correlation(tasks: Iterable[Task], targets: Targets) -> Tensor:
@@ -39,12 +34,13 @@ def label_correlation(tasks: Iterable[Task], targets: Targets) -> Tensor:
     classes = [n for n, task in enumerate(tasks) if task.kind == "multiclass"]
     owner = torch.tensor([k for k, n in enumerate(classes) for _ in range(tasks[n].n_outputs)], dtype=torch.long)
     of_task = (owner[:, None] == torch.arange(len(classes))).double()
-    sums = _Sums.over(_number_columns(tasks, numbers, targets), _class_columns(tasks, classes, targets))
+    columns_of_numbers = _number_columns(tasks, numbers, targets)
+    sums = _Sums.over(columns_of_numbers, _class_columns(tasks, classes, targets))
 
     found = torch.full((len(tasks), len(tasks)), torch.nan, dtype=torch.float64)
     ratio = _correlation_ratio(sums, of_task)
     rows, columns = torch.tensor(numbers, dtype=torch.long), torch.tensor(classes, dtype=torch.long)
-    found[rows[:, None], rows] = _pearson(sums)
+    found[rows[:, None], rows] = overlap_correlation(columns_of_numbers)[0]
     found[columns[:, None], columns] = _cramer(sums, of_task)
     found[columns[:, None], rows] = ratio
     found[rows[:, None], columns] = ratio.T
@@ -56,20 +52,12 @@ class _Sums:
     """Sums over samples: of numbers x (0 where missing), their masks m, and class indicators o.
 
     Args:
-        xx: [t, t].
-        xm: [t, t], x of the row where the column's task is labelled; so for the others.
-        qm: [t, t], squares of x.
-        mm: [t, t].
         xo: [t, C].
-        qo: [t, C].
+        qo: [t, C], squares of x.
         mo: [t, C].
         oo: [C, C].
     """
 
-    xx: Tensor
-    xm: Tensor
-    qm: Tensor
-    mm: Tensor
     xo: Tensor
     qo: Tensor
     mo: Tensor
@@ -80,31 +68,20 @@ class _Sums:
         """From numbers [N, t] with NaN where missing, and class indicators [N, C]."""
         t, n_classes = numbers.shape[1], indicators.shape[1]
         centre = torch.nanmean(numbers, dim=0)  # squares of large numbers would cancel
-        products = torch.zeros(t, t, dtype=torch.float64)
-        masked = torch.zeros(3 * t + n_classes, t + n_classes, dtype=torch.float64)
+        total = torch.zeros(3 * t + n_classes, n_classes, dtype=torch.float64)
         for part, o in zip(numbers.split(CHUNK), indicators.split(CHUNK), strict=True):
             m = (~torch.isnan(part)).double()
             x = (part - centre).nan_to_num()
             o = o.double()
-            products += x.T @ x
-            masked += torch.cat([x, x**2, m, o], dim=1).T @ torch.cat([m, o], dim=1)
-        xm, qm, mm, _ = masked[:, :t].split([t, t, t, n_classes])
-        xo, qo, mo, oo = masked[:, t:].split([t, t, t, n_classes])
-        return cls(products, xm, qm, mm, xo, qo, mo, oo)
-
-
-def _pearson(sums: _Sums) -> Tensor:
-    mean = sums.xm / sums.mm
-    square = sums.qm / sums.mm
-    variance = _positive(square - mean**2, square)
-    return ((sums.xx / sums.mm - mean * mean.T) / (variance * variance.T).sqrt()).clamp(-1, 1)
+            total += torch.cat([x, x**2, m, o], dim=1).T @ o
+        return cls(*total.split([t, t, t, n_classes]))
 
 
 def _correlation_ratio(sums: _Sums, of_task: Tensor) -> Tensor:
     """[multiclass tasks, numbers]."""
     total, square, n = ((part @ of_task).T for part in (sums.xo, sums.qo, sums.mo))
     between = (torch.where(sums.mo > 0, sums.xo**2 / sums.mo, 0) @ of_task).T - total**2 / n
-    within_reach = _positive(square - total**2 / n, square)
+    within_reach = known_variance(square - total**2 / n, square)
     several = ((sums.mo > 0).double() @ of_task).T > 1
     return torch.where(several, (between / within_reach).clamp(0, 1).sqrt(), torch.nan)
 
@@ -118,11 +95,6 @@ def _cramer(sums: _Sums, of_task: Tensor) -> Tensor:
     present = of_task.T @ (margins > 0).double()
     degrees = torch.minimum(present, present.T) - 1
     return torch.where(degrees > 0, (phi_squared / degrees).clamp(max=1).sqrt(), torch.nan)
-
-
-def _positive(variance: Tensor, square: Tensor) -> Tensor:
-    """NaN for a variance that is rounding error."""
-    return torch.where(variance > ROUNDING * square, variance, torch.nan)
 
 
 def _number_columns(tasks: TaskSet, numbers: list[int], targets: Targets) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotrain.affinity.overlap import FEWEST_SAMPLES, shrunk
+
 __all__ = ["BlockTriangle", "CompleteSums", "OverlapSums"]
 
 BLOCK = 1024
@@ -17,12 +19,6 @@ FEWEST_BLOCKS = 4
 
 FLAT = 1e-13
 """A variance up to here is none: confidences are float32, whose steps near 1 are 6e-8, and their sums are rounded."""
-
-FEWEST_SHARED = 30
-"""Below so many samples with both labels, a correlation is noise: its standard error is about 0.18."""
-
-SHRINKAGE = 50
-"""A correlation over n samples is multiplied by n / (n + 50)."""
 
 
 class BlockTriangle:
@@ -221,9 +217,12 @@ class OverlapSums:
             variances = self._squares[rows, : rows.stop], self._squares[: rows.stop, rows].T
             varies = torch.minimum(*variances) > FLAT * shared
             found = torch.where(varies, products / (variances[0] * variances[1]).sqrt(), 0).clamp_(-1, 1)
-            found *= samples / (samples + SHRINKAGE)
-            found[:, rows].diagonal().copy_(varies[:, rows].diagonal())
-            matrix[rows, : rows.stop] = found.masked_fill_(samples < FEWEST_SHARED, torch.nan)
+            found = shrunk(found, samples)
+            own = varies[:, rows].diagonal()
+            found[:, rows].diagonal().copy_(
+                torch.where(samples[:, rows].diagonal() < FEWEST_SAMPLES, torch.nan, own.double())
+            )
+            matrix[rows, : rows.stop] = found
         self._products.mirror(matrix)
         return matrix
 
