@@ -92,7 +92,12 @@ def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) ->
     # validate_args=False: torchmetrics would refuse a single task, which its kernels compute correctly. It is given
     # decisions: of probabilities it would take all tasks' for logits if one task's are NaN.
     scores = multilabel_stat_scores(
-        (probabilities > THRESHOLD).long(), classes, len(names), average="none", ignore_index=NO_CLASS, validate_args=False
+        (probabilities > THRESHOLD).long(),
+        classes,
+        len(names),
+        average="none",
+        ignore_index=NO_CLASS,
+        validate_args=False,
     ).reshape(len(names), 5)
     tp, fp, tn, fn, _ = scores.double().unbind(1)
     auroc = _auroc(probabilities, classes, tp + fn, tn + fp)
