@@ -193,6 +193,25 @@ def test_stopping_early_survives_an_interruption(tmp_path, train_it, assert_same
         assert_same(everything(train_it(noisy_model(), checkpoint=tmp_path / "s", **options)), everything(expected))
 
 
+def test_a_training_stops_when_an_instrument_has_seen_enough_also_after_an_interruption(
+    tmp_path, train_it, assert_same
+):
+    def watched(**options):
+        recorder = Recorder()
+        result = train_it(
+            noisy_model(), epochs=9, instruments=[recorder], stop_when=lambda: len(recorder.epochs) == 3, **options
+        )
+        return recorder.epochs, everything(result)
+
+    epochs, expected = watched()
+    assert epochs == [0, 1, 2]
+    assert_same(expected, everything(train_it(noisy_model(), epochs=3)))
+    with pytest.raises(KilledError):
+        watched(checkpoint=tmp_path / "s", progress=killed_at(11))
+    for _ in range(2):  # the second goes on from a training that had stopped
+        assert_same(watched(checkpoint=tmp_path / "s"), (epochs, expected))
+
+
 @pytest.mark.parametrize("weights", [[0, 0, 0], [1, -1, 1], [1, 1], [[1, 1, 1]], [1, math.nan, 1], [1, math.inf, 1]])
 def test_weights_that_cannot_be_used_are_refused(train_it, weights):
     with pytest.raises(ValueError, match=r"weights must hold 3 non-negative numbers, one per task, not all 0. Got "):

@@ -15,7 +15,7 @@ from cotrain.errors import TrainingDivergedError
 from cotrain.evaluation import Evaluation, evaluate
 from cotrain.model import random_state_kept
 from cotrain.optimizers import OptimizerFactory, adam, is_elementwise
-from cotrain.progress import Listener, silent
+from cotrain.progress import Listener, share_of, silent
 from cotrain.stack_training import FleetPart, FleetSettings, StackTraining
 from cotrain.stacking import activation_bytes, why_not_stackable
 from cotrain.task import Task, TaskSet
@@ -156,7 +156,7 @@ def _one_by_one(
                 valid,
                 weights=row,
                 checkpoint=checkpoint / f"network-{number}.safetensors" if checkpoint else None,
-                progress=_share(progress, number, 1, len(rows)),
+                progress=share_of(progress, number, 1, len(rows), "networks"),
                 **vars(settings),
             )
         except TrainingDivergedError as error:
@@ -175,15 +175,6 @@ def _stacked(
     for number, part_rows in enumerate(rows.tensor_split(n_stacks)):
         training = StackTraining(network, tasks, part_rows, settings, first_row=done)
         file = checkpoint / f"stack-{number}.safetensors" if checkpoint else None
-        parts.append(training.run(train, valid, file, _share(progress, done, len(part_rows), len(rows))))
+        parts.append(training.run(train, valid, file, share_of(progress, done, len(part_rows), len(rows), "networks")))
         done += len(part_rows)
     return parts
-
-
-def _share(progress: Listener, before: int, here: int, of: int) -> Listener:
-    """The progress of `here` of the fleet's networks, `before` others being done, as progress of the whole."""
-
-    def listen(done: int, total: int, note: str) -> None:
-        progress(before * total + here * done, of * total, f"{note}, networks {before + 1}-{before + here} of {of}")
-
-    return listen

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Listener", "progress_bar", "silent"]
+__all__ = ["Listener", "progress_bar", "share_of", "silent"]
 
 Listener = Callable[[int, int, str], None]
 """Called as listener(done, total, note): units of work done, units in all, and a few words on the state."""
@@ -23,6 +23,24 @@ Listener = Callable[[int, int, str], None]
 
 def silent(done: int, total: int, note: str) -> None:
     """Listen and show nothing: the default of the library's functions."""
+
+
+def share_of(progress: Listener, before: int, here: int, of: int, unit: str) -> Listener:
+    """The progress of `here` of several equal parts, `before` others being done, as progress of the whole.
+
+    Args:
+        progress: Of the whole.
+        before: Parts that are done.
+        here: Parts whose progress the listener is told.
+        of: Parts in all.
+        unit: What the parts are, in the plural, for the note.
+    """
+    which = f"{unit} {before + 1}-{before + here} of {of}" if here > 1 else f"{unit} {before + 1} of {of}"
+
+    def listen(done: int, total: int, note: str) -> None:
+        progress(before * total + here * done, of * total, f"{note}, {which}" if of > 1 else note)
+
+    return listen
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The one training loop: one network, its tasks weighted, instruments hooked in, resumable."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def fit(
     optimizer: OptimizerFactory | None = None,
     patience: int | None = 5,
     instruments: Sequence[Instrument] = (),
+    stop_when: Callable[[], bool] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Listener = silent,
@@ -74,6 +75,8 @@ def fit(
         optimizer: From parameters to an optimizer; None for fused Adam at rate 0.001.
         patience: Stop after so many epochs without a lower weighted validation loss; None to train all epochs.
         instruments: What watches the training, such as `DataMap` and `Transference`.
+        stop_when: Asked after every epoch whether to stop, such as `MapsSettled` once the instruments have seen
+            enough; it must follow from their state, so that a resumed training stops where it would have.
         seed: Of the samples' order and of dropout. The caller's random state is not touched.
         checkpoint: A file for the state after every epoch. If it is there, the training goes on from it and
             ends exactly as it would have without an interruption.
@@ -112,6 +115,8 @@ def fit(
         start = state.load(checkpoint, settings) if checkpoint and checkpoint.exists() else 0
         for epoch in range(start, epochs):
             if patience is not None and epoch - state.best.epoch > patience:
+                break
+            if stop_when is not None and epoch > 0 and stop_when():
                 break
             model.train()
             for number, cpu_batch in enumerate(batches(train, batch_size, epoch_order(n_samples, seed, epoch))):
