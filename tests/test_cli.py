@@ -131,6 +131,7 @@ def test_words_that_are_not_understood_are_bad_arguments(cotrain, words):
         (("run", "digits", "--targets", "is_0"), "at least 2 targets"),
         (("run", "digits", "--network", "cnn", "--resume"), "add --out FOLDER"),
         (("groups", "table.csv"), "needs --budget"),
+        (("groups", "table.csv", "--budget", "2", "--method", "data-maps"), "leave out --method"),
         (("datasets", "get"), "Name the data set"),
     ],
 )
@@ -393,6 +394,35 @@ def test_groups_for_another_budget_leave_the_study_as_it_is(cotrain, table):
     assert out.startswith("2 networks for ")
     assert "Next" not in out
     assert Path("study/grouping.json").read_bytes() == before
+
+
+def test_groups_by_data_maps_of_a_study_that_measured_transference(cotrain, table):
+    cotrain(*small(table, "--out", "study", "--check", "none"))
+    before = {file.name: file.read_bytes() for file in Path("study").iterdir() if file.suffix in (".json", ".csv")}
+    code, out, _ = cotrain("groups", "study", "--method", "data-maps", "--features", "signed", "--fuzziness", "1.07")
+    assert code == 0
+    assert "Memberships" in out
+    assert "one measuring run" in out
+    assert "fuzziness 1.07" in out
+    assert "Next:" not in out
+    assert {name: Path("study", name).read_bytes() for name in before} == before
+
+
+def test_a_study_by_data_maps(cotrain, table):
+    code, out, _ = cotrain(*small(table, "--out", "study", "--method", "data-maps", "--runs", "2", "--budget", "2"))
+    assert code == 0
+    assert "Ways to use the clusters" in out
+    assert "label-correlation" in out
+    code, out, _ = cotrain("groups", "study")
+    assert code == 0
+    assert "stability between runs (ARI)" in out
+    assert "Next: cotrain train study" in out
+    code, out, _ = cotrain("groups", "study", "--method", "transference")
+    assert code == 0
+    assert "Memberships" not in out
+    code, _, err = cotrain("groups", "study", "--method", "transference", "--features", "raw")
+    assert code == 2
+    assert "add --method data-maps" in sentence(err)
 
 
 def test_groups_of_a_table_of_measured_losses(cotrain):

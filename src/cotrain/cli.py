@@ -14,14 +14,17 @@ from cotrain.grouping import GainTable, Grouping, select_groups
 from cotrain.progress import progress_bar
 from cotrain.report import write_report
 from cotrain.study import StudyConfig, StudyFolder, run_study
+from cotrain.study.clusters import cluster_grouping, cluster_study
+from cotrain.study.config import Features, Method
 from cotrain.study.decide import choose_groups, read_grouping
-from cotrain.terminal import affinity_table, dataset_table, outcome_tables
+from cotrain.terminal import affinity_table, cluster_tables, dataset_table, outcome_tables
 from cotrain.version import __version__
 
 __all__ = ["main"]
 
 FAILED, BAD_ARGUMENTS = 1, 2
 TABLE_SUFFIX = ".csv"
+METHOD_OPTIONS = ("method", "features", "fuzziness")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +75,9 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
     groups = add("groups", _groups, "choose groups: of a study, or from a table of measured groups")
     groups.add_argument("source", type=str, help="a study's folder, or a CSV table with columns group, task, COLUMN")
     groups.add_argument("--budget", type=int, default=None, help="number of networks (a study's own by default)")
+    groups.add_argument("--method", type=Method | None, default=None, help="of a study: as in run (its own by default)")
+    groups.add_argument("--features", type=Features | None, default=None, help="of data-maps: what is clustered")
+    groups.add_argument("--fuzziness", type=float | None, default=None, help="of data-maps: softness of memberships")
     groups.add_argument("--column", type=str, default="test_loss", help="of the table: a loss, or a gain")
     train = add("train", _train, "train and check a study's groups, and write the report")
     train.add_argument("folder", type=str, help="the study's folder")
@@ -138,17 +144,28 @@ def _groups(chosen: Namespace) -> None:
     console = Console()
     source = Path(chosen.source)
     if source.suffix == TABLE_SUFFIX:
+        if any(getattr(chosen, name) is not None for name in METHOD_OPTIONS):
+            raise ArgumentsError("Groups are chosen from a table as it is: leave out --method and its options.")
         if chosen.budget is None:
             raise ArgumentsError("A table of measured groups needs --budget, the number of networks.")
         _show_grouping(console, select_groups(GainTable.from_csv(source, column=chosen.column), budget=chosen.budget))
         return
     folder, config = StudyFolder.existing(source)
     run_study(config, source, bar=progress_bar, resume=True, last="decide")
-    if chosen.budget in (None, config.budget):
-        _show_grouping(console, read_grouping(folder))
-        console.print(Text(f"Next: cotrain train {source}"), soft_wrap=True)
+    wishes = {name: getattr(chosen, name) for name in ("budget", *METHOD_OPTIONS)}
+    asked = replace(config, **{name: value for name, value in wishes.items() if value is not None})
+    if asked.method != "data-maps" and (chosen.features or chosen.fuzziness):
+        raise ArgumentsError("--features and --fuzziness belong to clusters: add --method data-maps.")
+    if asked.method == "data-maps":
+        clustering = cluster_study(folder, asked)
+        for table in cluster_tables(clustering):
+            console.print(table)
+        grouping = cluster_grouping(clustering)
     else:
-        _show_grouping(console, choose_groups(folder, replace(config, budget=chosen.budget)))
+        grouping = read_grouping(folder) if asked == config else choose_groups(folder, asked)
+    _show_grouping(console, grouping)
+    if asked == config:
+        console.print(Text(f"Next: cotrain train {source}"), soft_wrap=True)
 
 
 def _train(chosen: Namespace) -> None:

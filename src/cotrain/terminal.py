@@ -11,15 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cotrain.data import DatasetInfo
-from cotrain.grouping import Grouping
+from cotrain.grouping import Clustering, Grouping
 from cotrain.study import StudyFolder
 
-__all__ = ["affinity_table", "dataset_table", "outcome_tables"]
+__all__ = ["affinity_table", "cluster_tables", "dataset_table", "outcome_tables"]
 
 MOST_ROWS = 40
 """Beyond this a table of tasks scrolls out of sight; the report shows them all."""
 BEST_PAIRS = 15
 ARMS = ("single", "all-in-one", "grouped")
+BY = {"logits": "weighted logits", "probabilities": "weighted probabilities", "best": "best member"}
 
 
 def outcome_tables(out: Path) -> list[RenderableType]:
@@ -33,6 +34,8 @@ def outcome_tables(out: Path) -> list[RenderableType]:
     if config.check == "none":
         return [*parts, *_verdict(decided["verdict"])]
     metrics = folder.read_json("metrics.json")
+    if metrics["memberships"]:
+        parts.append(_membership_comparison(metrics))
     return [*parts, _arm_table(metrics), _task_table(metrics), *_verdict(metrics["verdict"])]
 
 
@@ -46,6 +49,34 @@ def affinity_table(out: Path) -> Table:
         stderr = f"{float(row['stderr']):.2g}" if row["stderr"] else "unknown"
         table.add_row(Text(row["source"]), Text(row["target"]), f"{float(row['affinity']):.3g}", stderr)
     return table
+
+
+def cluster_tables(clustering: Clustering) -> list[RenderableType]:
+    """Every task's memberships, and how far they can be relied on."""
+    heads = [f"cluster {number + 1}" for number in range(clustering.memberships.shape[1])]
+    shown = clustering.tasks[:MOST_ROWS]
+    title = "Memberships" + (f" (first {MOST_ROWS} tasks)" if len(clustering.tasks) > MOST_ROWS else "")
+    table = Table("task", *heads, "certainty", title=title)
+    for t, task in enumerate(shown):
+        if clustering.labels[t] < 0:
+            why = (
+                "noise" if task in clustering.noise else "learned by all" if task in clustering.universal else "no map"
+            )
+            table.add_row(Text(task), *([why] + [""] * (len(heads) - 1)), "")
+            continue
+        cells = [
+            Text(f"{share:.2f}", style="bold" if k == clustering.labels[t] else "")
+            for k, share in enumerate(clustering.memberships[t])
+        ]
+        table.add_row(Text(task), *cells, f"{clustering.certainty[t]:.2f}")
+    stable = clustering.stability
+    words = (
+        "one measuring run: no stability between runs"
+        if stable != stable
+        else f"stability between runs (ARI) {stable:.2f}"
+    )
+    fuzziness = "" if clustering.fuzziness is None else f"; fuzziness {clustering.fuzziness:.3g}"
+    return [table, Text(f"{words}{fuzziness}")]
 
 
 def dataset_table(infos: Iterable[DatasetInfo]) -> Table:
@@ -74,6 +105,19 @@ def _arm_table(metrics: Mapping[str, Any]) -> Table:
         loss = metrics["relative_loss"][name]
         interval = "" if loss["low"] is None or name == "single" else f"{loss['low']:.3f} to {loss['high']:.3f}"
         table.add_row(name, str(arm["networks"]), f"{loss['mean']:.3f}", interval)
+    return table
+
+
+def _membership_comparison(metrics: Mapping[str, Any]) -> Table:
+    """Soft, sparse and hard memberships in one table, with the one network of equal cost."""
+    head = ("memberships", "prediction", "networks", "cost", "loss, single = 1", "95 % interval")
+    table = Table(*head, title="Ways to use the clusters")
+    hard = {**metrics["relative_loss"]["grouped"], "variant": "hard", "by": "its own network"}
+    hard["networks"] = hard["cost"] = metrics["arms"]["grouped"]["networks"]
+    for row in (hard, *metrics["memberships"]):
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        by = BY.get(row["by"], row["by"]) or ""
+        table.add_row(row["variant"], by, str(row["networks"]), f"{row['cost']:.1f}", f"{row['mean']:.3f}", interval)
     return table
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cotrain import Task
 from cotrain.errors import ArgumentsError
-from cotrain.study.network import make_network
+from cotrain.study.network import make_network, make_wider, multiply_adds
 
 TASKS = [Task("yes", "binary"), Task("which", "multiclass", 3), Task("much", "regression")]
 
@@ -43,3 +43,15 @@ def test_the_kind_that_is_named_is_taken():
 def test_a_cnn_for_a_table_is_refused():
     with pytest.raises(ArgumentsError, match=r"network cnn needs images. Got inputs of shape \[7\]: use mlp"):
         make_network("cnn", TASKS, (7,), 4)
+
+
+def test_multiply_adds_are_those_of_the_layers():
+    network = make_network("mlp", TASKS, (7,), 16)
+    assert multiply_adds(network, (7,)) == 2 * (7 * 16 + 16 * 16 + 16 * 5)
+
+
+@pytest.mark.parametrize("shape", [(20,), (1, 28, 28)])
+@pytest.mark.parametrize("times", [1, 3, 10])
+def test_a_wider_network_takes_as_many_multiplications_as_several(shape, times):
+    cost = multiply_adds(make_network("auto", TASKS, shape, 32), shape)
+    assert multiply_adds(make_wider("auto", TASKS, shape, 32, times), shape) == pytest.approx(times * cost, rel=0.05)

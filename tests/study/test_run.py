@@ -174,7 +174,7 @@ def test_interrupted_at_any_write_a_study_goes_on_to_the_same_result(finished, c
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("measure.state", "Measure"), ("stack-0.safetensors", "Check: train every arm, seed 1")]
+    ("state", "words"), [("run-0.safetensors", "Measure"), ("stack-0.safetensors", "Check: train every arm, seed 1")]
 )
 def test_an_interrupted_training_goes_on_from_its_last_epoch(config, tmp_path, monkeypatch, state, words):
     really, done = Path.replace, []

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cotrain.study.verdict import interval, judge, unchecked
+from cotrain.study.verdict import beside_control, interval, judge, unchecked
 
 ARMS = ("single", "all-in-one", "grouped")
 ADVICE = {
@@ -199,3 +199,13 @@ def test_without_a_check_nothing_is_recommended():
 def test_more_sentences_are_added_and_none_is_nothing():
     verdict = unchecked(3).with_sentences("More.", None)
     assert verdict.sentences == (*unchecked(3).sentences, "More.")
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.floats(0.5, 1.5), st.floats(0.5, 1.5)), min_size=1, max_size=5))
+def test_a_control_is_called_beaten_only_where_the_difference_is_clear(pairs):
+    groups, control = zip(*pairs, strict=True)
+    words = beside_control("groups by difficulty", groups, control)
+    assert ("clearly better than groups by difficulty" in words) == clearly_less(groups, control)
+    assert ("clearly worse than groups by difficulty" in words) == clearly_less(control, groups)
+    assert f"{100 * (np.mean(groups) - np.mean(control)):+.1f} %" in words

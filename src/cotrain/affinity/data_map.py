@@ -96,6 +96,21 @@ class DataMap:
         self._epochs = 0
         self._queue = BatchQueue(self._tasks)
 
+    @property
+    def window(self) -> Window:
+        """Which visits the statistics are of."""
+        return self._windows.kind
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Epochs, counted from 0, at whose ends the maps are kept."""
+        return self._windows.snapshots
+
+    @property
+    def epochs(self) -> int:
+        """How many have ended."""
+        return self._epochs
+
     def record(self, index: Tensor, outputs: Outputs, targets: Targets) -> None:
         """Take in one batch.
 

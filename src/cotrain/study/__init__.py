@@ -2,6 +2,7 @@
 
 from cotrain.study.config import StudyConfig
 from cotrain.study.folder import StudyFolder
+from cotrain.study.maps_settled import MapsSettled
 from cotrain.study.run import run_study
 
-__all__ = ["StudyConfig", "StudyFolder", "run_study"]
+__all__ = ["MapsSettled", "StudyConfig", "StudyFolder", "run_study"]

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from cotrain.grouping import Group, Grouping, random_like
 
-__all__ = ["ALL_IN_ONE", "GROUPED", "SINGLE", "Arm", "is_random", "make_arms", "networks_of", "weight_rows"]
+__all__ = [
+    "ALL_IN_ONE",
+    "GROUPED",
+    "SINGLE",
+    "Arm",
+    "is_kept",
+    "is_random",
+    "make_arms",
+    "networks_of",
+    "weight_rows",
+]
 
 SINGLE, ALL_IN_ONE, GROUPED = "single", "all-in-one", "grouped"
 RANDOM = "random-"
@@ -33,8 +43,15 @@ def is_random(name: str) -> bool:
     return name.startswith(RANDOM)
 
 
-def make_arms(tasks: Sequence[str], grouping: Grouping, n_random: int, seed: int) -> list[Arm]:
-    """All arms of a check.
+def is_kept(name: str) -> bool:
+    """Whether the networks of an arm are kept: those of random covers and other controls are not."""
+    return name in (SINGLE, ALL_IN_ONE, GROUPED)
+
+
+def make_arms(
+    tasks: Sequence[str], grouping: Grouping, n_random: int, seed: int, controls: Mapping[str, Grouping] | None = None
+) -> list[Arm]:
+    """All arms of a check, those whose networks are kept first.
 
     Random covers are the chosen grouping with the names of its tasks permuted: the same sizes, helpers and cost,
     and only who trains with whom is left to chance. Covers that came out as the chosen grouping are drawn again;
@@ -45,12 +62,14 @@ def make_arms(tasks: Sequence[str], grouping: Grouping, n_random: int, seed: int
         grouping: The chosen groups.
         n_random: How many random covers.
         seed: Of the random covers.
+        controls: Further groupings by name, to be compared with.
     """
     order = {task: position for position, task in enumerate(tasks)}
     arms = [
         Arm(SINGLE, tuple(Group((task,), (task,)) for task in tasks)),
         Arm(ALL_IN_ONE, (Group(tuple(tasks), tuple(tasks)),)),
         Arm(GROUPED, _in_order(grouping, order)),
+        *(Arm(name, _in_order(control, order)) for name, control in (controls or {}).items()),
     ]
     rng = np.random.default_rng(seed)
     seen = {_shape(grouping)}

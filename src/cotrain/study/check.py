@@ -8,7 +8,8 @@ from cotrain.errors import StudyError
 from cotrain.files import write_json
 from cotrain.fleet import fit_fleet
 from cotrain.progress import Listener
-from cotrain.study.arms import Arm, is_random, make_arms, networks_of, weight_rows
+from cotrain.study.arms import Arm, is_kept, make_arms, networks_of, weight_rows
+from cotrain.study.clusters import control_groupings
 from cotrain.study.decide import read_grouping
 from cotrain.study.folder import StudyFolder
 from cotrain.study.setting import Setting
@@ -20,19 +21,20 @@ RANDOM_COVERS = {"none": 0, "quick": 1, "full": 3}
 
 
 def arms_of(folder: StudyFolder, setting: Setting, seed: int) -> list[Arm]:
-    """The arms of the check with one seed; only the random covers differ between seeds.
+    """The arms of the check with one seed; only those that chance has drawn differ between seeds.
 
     Drawn anew for every seed, they put the luck of their draw into the interval of their comparison.
     """
     n_random = RANDOM_COVERS[setting.config.check]
-    return make_arms(setting.data.tasks.names, read_grouping(folder), n_random, seed)
+    controls = control_groupings(folder, seed) if setting.config.method == "data-maps" else None
+    return make_arms(setting.data.tasks.names, read_grouping(folder), n_random, seed, controls)
 
 
 def check_files(folder: StudyFolder, setting: Setting, seed: int) -> list[str]:
     """The files that `check_seed` writes: results, and with the first seed the networks that may be used."""
     files = [results_file(seed)]
     if seed == setting.config.seed:
-        arms = [arm for arm in arms_of(folder, setting, seed) if not is_random(arm.name)]
+        arms = [arm for arm in arms_of(folder, setting, seed) if is_kept(arm.name)]
         files += [network_file(number) for number in range(len(networks_of(arms)))]
     return files
 
@@ -75,7 +77,7 @@ def check_seed(folder: StudyFolder, setting: Setting, seed: int, progress: Liste
         for (trains, evaluation), best_epoch in zip(evaluations.items(), fleet.best_epochs, strict=True)
     ]
     if seed == config.seed:
-        served = {group.trains: group.serves for arm in arms for group in arm.groups if not is_random(arm.name)}
+        served = {group.trains: group.serves for arm in arms for group in arm.groups if is_kept(arm.name)}
         for number, trains in enumerate(networks):
             if trains in served:
                 save_network(folder.path / network_file(number), fleet.models[number], setting, trains, served[trains])

@@ -6,13 +6,15 @@ from typing import Any
 
 from cotrain.files import write_json, write_text
 from cotrain.metrics import SMALLER_IS_BETTER, primary_metric
-from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, Arm, is_random, networks_of
+from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, Arm, is_kept, is_random, networks_of
 from cotrain.study.check import arms_of, network_file, results_file
+from cotrain.study.clusters import CONTROL_WORDS
 from cotrain.study.decide import learnable_tasks, predicted_gains
 from cotrain.study.folder import StudyFolder
 from cotrain.study.gain_table import COLUMNS, Losses, agreement, as_csv, gain_rows
+from cotrain.study.membership_check import membership_file
 from cotrain.study.setting import Setting
-from cotrain.study.verdict import interval, judge
+from cotrain.study.verdict import beside_control, interval, judge
 
 __all__ = ["COMPARED_FILES", "compare", "predict_only"]
 
@@ -40,9 +42,15 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     parameters = folder.read_json("measure.json")["parameters_per_network"]
     agreed = agreement(rows)
     twin = results.twin_of_the_groups()
-    compared = [name for name in results.names if twin is None or name in (SINGLE, ALL_IN_ONE)]
+    judged = [name for name in results.names if is_kept(name) or is_random(name)]
+    compared = [name for name in judged if twin is None or name in (SINGLE, ALL_IN_ONE)]
+    controls = [name for name in results.names if name not in judged]
     verdict = judge({name: totals[name] for name in compared}, n_networks).with_sentences(
-        twin, agreed.sentence, _on_fewer_samples(setting), _still_improving(results.best_epochs, setting)
+        twin,
+        *(beside_control(CONTROL_WORDS[name], totals[GROUPED], totals[name]) for name in controls if twin is None),
+        agreed.sentence,
+        _on_fewer_samples(setting),
+        _still_improving(results.best_epochs, setting),
     )
     write_json(
         folder.path / "metrics.json",
@@ -63,12 +71,29 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
             "relative_loss": {
                 name: {**asdict(interval(values)), "per_seed": values} for name, values in totals.items()
             },
+            "memberships": _membership_rows(folder, results),
             "prediction": asdict(agreed),
             "verdict": asdict(verdict),
         },
     )
     write_text(folder.path / "gains.csv", as_csv(COLUMNS, map(astuple, rows)))
     write_text(folder.path / "front.csv", as_csv(FRONT_COLUMNS, _front(totals, n_networks, parameters)))
+
+
+def _membership_rows(folder: StudyFolder, results: "_Results") -> list[dict[str, object]]:
+    """Every way to use memberships beside hard clusters: total test loss relative to single tasks, over the seeds."""
+    rows: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for seed, losses in results.losses.items():
+        if not (folder.path / membership_file(seed)).exists():
+            return []
+        single = results.total_of(SINGLE, seed, losses)
+        for found in folder.read_json(membership_file(seed))["results"]:
+            row = rows.setdefault(
+                (found["variant"], found["by"]),
+                {name: found[name] for name in ("variant", "by", "networks", "cost")} | {"per_seed": []},
+            )
+            row["per_seed"].append(sum(found["loss"][task] for task in results.learnable) / single)
+    return [{**row, **asdict(interval(row["per_seed"]))} for row in rows.values()]
 
 
 def _on_fewer_samples(setting: Setting) -> str | None:
@@ -137,9 +162,14 @@ class _Results:
     def relative_totals(self, name: str) -> list[float]:
         """Per seed the arm's total loss over the learnable tasks, relative to single tasks."""
         return [
-            self._total(self.arm(name, seed), losses) / self._total(self.arm(SINGLE, seed), losses)
+            self.total_of(name, seed, losses) / self.total_of(SINGLE, seed, losses)
             for seed, losses in self.losses.items()
         ]
+
+    def total_of(self, name: str, seed: int, losses: Losses) -> float:
+        """The arm's total loss over the learnable tasks with one seed."""
+        groups = self.arm(name, seed).groups
+        return sum(losses[group.trains][task] for group in groups for task in group.serves if task in self.learnable)
 
     def n_networks(self, name: str) -> int:
         """How many of the arm's networks serve a learnable task."""
@@ -153,14 +183,14 @@ class _Results:
         return None
 
     def groups_of(self, name: str) -> list[dict[str, Any]]:
-        """The arm's networks with the first seed, and the files of their weights (random covers are not kept)."""
+        """The arm's networks with the first seed, and the files of their weights (controls are not kept)."""
         first = next(iter(self.arms))
         number = {network: position for position, network in enumerate(networks_of(self.arms[first]))}
         return [
             {
                 "trains": list(group.trains),
                 "serves": list(group.serves),
-                "model": None if is_random(name) else network_file(number[group.trains]),
+                "model": network_file(number[group.trains]) if is_kept(name) else None,
             }
             for group in self.arm(name, first).groups
         ]
@@ -185,11 +215,6 @@ class _Results:
         """The networks of an arm that serve a learnable task."""
         groups = self.arm(name, next(iter(self.arms))).groups
         return frozenset(group.trains for group in groups if any(task in self.learnable for task in group.serves))
-
-    def _total(self, arm: Arm, losses: Losses) -> float:
-        return sum(
-            losses[group.trains][task] for group in arm.groups for task in group.serves if task in self.learnable
-        )
 
 
 def _task_records(setting: Setting, learnable: Sequence[str]) -> list[dict[str, Any]]:

@@ -9,9 +9,11 @@ import yaml
 
 from cotrain.errors import ArgumentsError, StudyError
 
-__all__ = ["Check", "StudyConfig"]
+__all__ = ["Check", "Features", "Method", "StudyConfig"]
 
 Check = Literal["none", "quick", "full"]
+Method = Literal["transference", "data-maps"]
+Features = Literal["combined", "standardised", "signed", "raw"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class StudyConfig:
         learning_rate: Of Adam.
         network: cnn (images), mlp, or auto: cnn for images larger than 8 x 8, else mlp.
         width: Width of the trunk's hidden layers.
+        method: How groups are chosen. transference: the groups of the largest predicted gain; data-maps: the tasks are
+            clustered by their training dynamics (STG-MTL), into as many clusters as the budget allows.
+        features: data-maps only: what is clustered. raw is what was published; combined (the default) adds labels and
+            predictions to the standardised maps.
+        fuzziness: data-maps only: above 1, the softness of memberships (published: 1.07); None: such that the largest
+            membership of a task is .7 on average.
+        runs: How many networks are trained to measure, each with its own seed. None: 3 for data-maps, whose
+            clusters are then those that the runs agree on, else 1.
         estimator: How transference is measured: lookahead (exact), gram (first order), or auto.
         every: Steps from one measurement to the next; None: such that measuring adds about two plain
             trainings to the one that is measured, more if it is too short for error bars.
@@ -59,6 +69,10 @@ class StudyConfig:
     learning_rate: float = 3e-3
     network: Literal["auto", "cnn", "mlp"] = "auto"
     width: int = 64
+    method: Method = "transference"
+    features: Features = "combined"
+    fuzziness: float | None = None
+    runs: int | None = None
     estimator: Literal["auto", "lookahead", "gram"] = "auto"
     every: int | None = None
     max_size: int | None = None
@@ -69,10 +83,16 @@ class StudyConfig:
     missing_inputs: Literal["error", "impute"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("budget", "seeds", "patience", "width", "epochs", "batch_size", "every", "max_size"):
+        for name in ("budget", "seeds", "patience", "width", "epochs", "batch_size", "every", "max_size", "runs"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} must be at least 1. Got {value}.")
+        if self.fuzziness is not None and not self.fuzziness > 1:
+            raise ArgumentsError(f"fuzziness must be above 1. Got {self.fuzziness}.")
+        if self.method == "data-maps" and self.max_size is not None:
+            raise ArgumentsError(
+                "max_size limits the groups of --method transference. Leave it out, or raise --budget."
+            )
         if self.seed < 0:
             raise ArgumentsError(f"seed must not be negative. Got {self.seed}.")
         for name in ("learning_rate", "solver_seconds"):

@@ -8,12 +8,13 @@ from cotrain.affinity import Affinity
 from cotrain.errors import StudyError
 from cotrain.files import write_json
 from cotrain.grouping import Group, Grouping, PairMean, select_groups
+from cotrain.study.clusters import CLUSTER_FILE, cluster_grouping, cluster_study, write_clusters
 from cotrain.study.config import StudyConfig
 from cotrain.study.folder import StudyFolder
 from cotrain.study.setting import Setting
 from cotrain.study.verdict import unchecked
 
-__all__ = ["choose_groups", "decide", "learnable_tasks", "predicted_gains", "read_grouping"]
+__all__ = ["choose_groups", "decide", "decided_files", "learnable_tasks", "predicted_gains", "read_grouping"]
 
 
 def decide(folder: StudyFolder, setting: Setting) -> None:
@@ -22,29 +23,40 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
     Tasks that cannot be told from chance are left out: no network can serve them, and as helpers they only add
     noise.
     """
-    learnable = learnable_tasks(folder)
-    estimator = folder.read_json("measure.json")["estimator"]
-    grouping = choose_groups(folder, setting.config)
+    config, learnable = setting.config, learnable_tasks(folder)
+    measured = folder.read_json("measure.json")
+    grouping = choose_groups(folder, config)
+    if config.method == "data-maps":
+        write_clusters(folder, config, cluster_study(folder, config))
+        how = f"kinship in {config.features} features of the data maps of {measured['runs']} runs"
+    else:
+        how = f"pair mean of the {measured['estimator']} affinity"
     record = grouping.as_dict()
     del record["seconds"]  # the only part that is not the same in every run
     write_json(
         folder.path / "grouping.json",
         {
-            "budget": setting.config.budget,
+            "budget": config.budget,
             "grouping": record,
             "noise": [task for task in setting.data.tasks.names if task not in learnable],
-            "prediction": f"pair mean of the {estimator} affinity",
+            "method": config.method,
+            "prediction": how,
             "verdict": asdict(unchecked(grouping.n_networks)),
         },
     )
 
 
+def decided_files(config: StudyConfig) -> list[str]:
+    """The files that `decide` writes."""
+    return ["grouping.json", CLUSTER_FILE] if config.method == "data-maps" else ["grouping.json"]
+
+
 def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
-    """The best groups of the learnable tasks by the measured affinities.
+    """The best groups of the learnable tasks by the measured affinities, or their clusters by data maps.
 
     Args:
         folder: A study that is measured.
-        config: Budget, largest group and time limit.
+        config: Method and budget; largest group and time limit, or features and fuzziness.
 
     Raises:
         StudyError: If no task can be learnt.
@@ -55,6 +67,8 @@ def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
             "No task could be told from chance on the validation samples, so there is nothing to group."
             " Look at the targets and inputs, or train longer with --epochs."
         )
+    if config.method == "data-maps":
+        return cluster_grouping(cluster_study(folder, config))
     gains = predicted_gains(folder)
     if gains is None:
         return Grouping((Group(tuple(learnable), tuple(learnable)),))

@@ -11,9 +11,10 @@ from cotrain.progress import Listener
 from cotrain.study.check import check_files, check_seed, step_name
 from cotrain.study.comparison import COMPARED_FILES, compare, predict_only
 from cotrain.study.config import StudyConfig
-from cotrain.study.decide import decide
+from cotrain.study.decide import decide, decided_files
 from cotrain.study.folder import StudyFolder
 from cotrain.study.measure import MEASURED_FILES, measure
+from cotrain.study.membership_check import check_memberships, membership_file, membership_step
 from cotrain.study.setting import Setting
 from cotrain.version import __version__
 
@@ -59,8 +60,8 @@ def run_study(config: StudyConfig, out: Path, *, bar: Bar, resume: bool = False,
             decide(folder, setting)
             progress(1, 1, "")
 
-    folder.step("decide", before, ["grouping.json"], decided)
-    before["decided"] = folder.digests(["grouping.json"])
+    folder.step("decide", before, decided_files(config), decided)
+    before["decided"] = folder.digests(decided_files(config))
     if config.check == "none":
         folder.step("predict", before, ["gains.csv"], lambda: predict_only(folder, setting))
     if last == "decide" or config.check == "none":
@@ -76,5 +77,13 @@ def run_study(config: StudyConfig, out: Path, *, bar: Bar, resume: bool = False,
         files = check_files(folder, setting, seed)
         folder.step(step_name(seed), {**before, "seed": seed}, files, checked)
         results += files
+        if config.method == "data-maps":
+
+            def memberships(seed: int = seed, number: int = number) -> None:
+                with bar(f"Memberships: soft and sparse, seed {number + 1} of {config.seeds}") as progress:
+                    check_memberships(folder, setting, seed, progress)
+
+            folder.step(membership_step(seed), {**before, "seed": seed}, [membership_file(seed)], memberships)
+            results.append(membership_file(seed))
     after = {**before, "checked": folder.digests(results)}
     folder.step("compare", after, COMPARED_FILES, lambda: compare(folder, setting))

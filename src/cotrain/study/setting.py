@@ -52,6 +52,11 @@ class Setting:
         return self.config.epochs or (100 if len(self.data.train) <= SMALL_DATA else 30)
 
     @property
+    def runs(self) -> int:
+        """How many networks are trained to measure."""
+        return self.config.runs or (3 if self.config.method == "data-maps" else 1)
+
+    @property
     def batch_size(self) -> int:
         """Samples per step."""
         return self.config.batch_size or (64 if len(self.data.train) <= SMALL_DATA else 256)

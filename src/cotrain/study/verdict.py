@@ -9,7 +9,7 @@ from scipy import stats
 
 from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, is_random
 
-__all__ = ["Interval", "Verdict", "interval", "judge", "unchecked"]
+__all__ = ["Interval", "Verdict", "beside_control", "interval", "judge", "unchecked"]
 
 CONFIDENCE = 0.95
 MARGIN = 0.02
@@ -62,6 +62,18 @@ def interval(values: Sequence[float]) -> Interval:
         return Interval(mean, None, None)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(numbers) - 1) * stats.sem(numbers))
     return Interval(mean, mean - half, mean + half)
+
+
+def beside_control(words: str, groups: Sequence[float], control: Sequence[float]) -> str:
+    """How the chosen groups compare with a control, in words.
+
+    Args:
+        words: What the control is.
+        groups: Total test loss of the chosen groups relative to the single tasks, one value per seed.
+        control: The same of the control.
+    """
+    difference = _percent_difference(groups, control)
+    return f"The chosen groups are {_judgement(difference)} {words}: {_percent(difference)}."
 
 
 def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) -> Verdict:
@@ -171,16 +183,20 @@ def _compared(name: str, totals: Sequence[float]) -> str:
 
 
 def _against_chance(grouped: Sequence[float], chance: Sequence[float], n_covers: int) -> str:
-    difference = interval([100 * value for value in np.subtract(grouped, chance).tolist()])
+    return beside_control(f"{_groupings(n_covers)} of the same sizes per seed", grouped, chance)
+
+
+def _percent_difference(some: Sequence[float], others: Sequence[float]) -> Interval:
+    """In per cent of the single tasks' total loss."""
+    return interval([100 * value for value in np.subtract(some, others).tolist()])
+
+
+def _judgement(difference: Interval) -> str:
     if difference.below_zero:
-        judgement = "clearly better than"
-    elif difference.low is not None and difference.low > 0:
-        judgement = "clearly worse than"
-    else:
-        judgement = "no better, as far as can be told, than"
-    return (
-        f"The chosen groups are {judgement} {_groupings(n_covers)} of the same sizes per seed: {_percent(difference)}."
-    )
+        return "clearly better than"
+    if difference.low is not None and difference.low > 0:
+        return "clearly worse than"
+    return "no better, as far as can be told, than"
 
 
 def _groupings(number: int) -> str:
