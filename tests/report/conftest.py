@@ -233,3 +233,101 @@ def _verdict(code: str, headline: str, recommended: str) -> dict[str, Any]:
         ],
         "recommended": recommended,
     }
+
+
+@pytest.fixture
+def make_clustered(make_folder: Callable[..., Path]) -> Callable[..., Path]:
+    """As `make_folder`, of a study whose groups are clusters of data maps; `clusters` replaces fields of clusters.json.
+
+    The file numbers the clusters the other way round than the networks, and the second last task is learned by
+    everybody.
+    """
+
+    def make(names: Sequence[str] = DIGITS, clusters: Mapping[str, Any] | None = None, **options: Any) -> Path:
+        folder = make_folder(names=names, **options)
+        decision = json.loads((folder / "grouping.json").read_text())
+        decision["method"] = "data-maps"
+        decision["prediction"] = "kinship in combined features of the data maps of 3 runs"
+        decision["grouping"] |= {"value": None, "bound": None, "gap": None, "status": "given", "solver": "clusters"}
+        (folder / "grouping.json").write_text(json.dumps(decision))
+        record = _clusters(names, decision["grouping"]["groups"])
+        (folder / "clusters.json").write_text(json.dumps(record | dict(clusters or {})))
+        save_file(_thumbnails(len(names)), folder / "thumbnails.safetensors")
+        if (folder / "metrics.json").exists():
+            _add_controls(folder)
+        return folder
+
+    return make
+
+
+def _clusters(names: Sequence[str], groups: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    n_clusters = len(groups)
+    network = {task: k for k, group in enumerate(groups) for task in group["serves"] if task != names[-2]}
+    labels = [n_clusters - 1 - network[name] if name in network else -1 for name in names]
+    own = np.eye(n_clusters)[labels] * 0.6 + 0.4 * rng.dirichlet(np.ones(n_clusters), len(names))
+    members = [name for name in names if name in network]
+    return {
+        "features": "combined",
+        "runs": 3,
+        "mode": "fuzzy_kmeans",
+        "fuzziness": 1.69873,
+        "tasks": list(names),
+        "labels": labels,
+        "memberships": (own * (np.array(labels) >= 0)[:, None]).tolist(),
+        "certainty": [round(1 / (1 + 0.05 * t), 2) if labels[t] >= 0 else None for t in range(len(names))],
+        "stability": 0.87654,
+        "restart_agreement": 0.76543,
+        "noise": [names[-1]],
+        "universal": [names[-2]],
+        "difficulty": [0.9] * len(names),
+        "difficulty_share": 0.654,
+        "sizes": [{"n_clusters": k, "stability": 0.9 - 0.1 * k, "silhouette": 0.1 * k} for k in (2, 3, 4)],
+        "tree": {
+            "tasks": members,
+            "linkage": [
+                [len(members) + i - 1 if i else 0, i + 1, 0.5 + 0.1 * i, i + 2] for i in range(len(members) - 1)
+            ],
+        },
+        "controls": {
+            "label-correlation": labels,
+            "by-difficulty": [min(t, n_clusters - 1) if labels[t] >= 0 else -1 for t in range(len(names))],
+        },
+    }
+
+
+def _thumbnails(n_tasks: int) -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    tensors: dict[str, Any] = {}
+    for name in ("hardest", "most_ambiguous"):
+        tensors[name] = rng.integers(0, 256, (min(n_tasks, 60), 8, 6, 5, 1), dtype=np.uint8)
+        tensors[f"{name}_places"] = rng.uniform(0, 0.5, (min(n_tasks, 60), 8, 2)).astype(np.float32)
+    return tensors
+
+
+def _add_controls(folder: Path) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    seeds = metrics["seeds"]
+
+    def relative(mean: float) -> dict[str, Any]:
+        wide = 0.02 if len(seeds) > 1 else None
+        ends = (mean - wide, mean + wide) if wide else (None, None)
+        return {"mean": mean, "low": ends[0], "high": ends[1], "per_seed": [mean] * len(seeds)}
+
+    for place, name in enumerate(("by-difficulty", "difficulty-matched", "label-correlation")):
+        metrics["arms"][name] = metrics["arms"]["random-1"]
+        metrics["relative_loss"][name] = relative(1.11 + 0.1 * place)
+    ways = [(variant, by) for variant in ("soft", "sparse") for by in ("logits", "probabilities", "best")]
+    metrics["memberships"] = [
+        {"variant": variant, "by": by, "networks": 3, "cost": 3.0, **relative(0.91 + 0.01 * place)}
+        for place, (variant, by) in enumerate(ways)
+    ]
+    wider = {"variant": "wider", "by": None, "networks": 1, "cost": 3.0123, **relative(0.89)}
+    metrics["memberships"].append(wider)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with (folder / "front.csv").open("a", newline="") as file:
+        csv.writer(file).writerow(("by-difficulty", 3, 37035, 1.11, 1.09, 1.13, True))
+    with (folder / "gains.csv").open("a", newline="") as file:
+        network = "+".join(metrics["arms"]["grouped"]["groups"][0]["trains"])
+        task = network.partition("+")[0]
+        csv.writer(file).writerow(("by-difficulty", 0, network, task, "serves", 0.01, 0.002, seeds[0], 0.05))

@@ -42,6 +42,15 @@ def test_without_an_interval_there_is_no_bar(make_folder: Callable[..., Path]) -
     assert all(dot["error_x"]["array"] == [None] for dot in figure.data[1:])
 
 
+def test_controls_and_covers_are_told_apart_by_their_mark() -> None:
+    names = ("grouped", "by-difficulty", "random-1")
+    figure = front_figure([FrontPoint(name, 3, 0.9, 0.8, 1.0, False) for name in names])
+    assert figure is not None
+    marks = [(dot["marker"]["symbol"], dot["marker"]["color"]) for dot in figure.data[1:]]
+    assert marks == [("circle", "@grouped"), ("diamond", "@random"), ("circle", "@random")]
+    assert figure.data[2]["text"] == ["Groups by difficulty"]
+
+
 def test_nothing_to_compare_gives_no_figure(check: Check) -> None:
     assert relative_loss_figure(replace(check, arms=check.arms[:1])) is None
 

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from cotrain.errors import StudyError
 from cotrain.report.contents import read_study
-from cotrain.report.results import Group
+from cotrain.report.results import Check, Group
 
 Make = Callable[..., Path]
 NAMES = ("a", "b", "c", "d", "noise")
@@ -101,6 +101,7 @@ def test_a_path_that_does_not_exist_is_no_study(tmp_path: Path) -> None:
         ("grouping.json", '{"grouping": {"groups": [{"trains": ["zebra"], "serves": ["zebra"]}]}}'),
         ("grouping.json", '{"grouping": {}}'),
         ("metrics.json", '{"check": "full"}'),
+        ("metrics.json", '{"check": "full", "seeds": [], "tasks": [], "arms": {}, "memberships": [{"by": "logits"}]}'),
         ("data_maps.safetensors", "not tensors"),
         ("gains.csv", "arm\n"),
         ("front.csv", "arm\n"),
@@ -130,3 +131,25 @@ def test_random_covers_are_ordered_by_number(make_folder: Make) -> None:
     check = read_study(folder).check
     assert check is not None
     assert [arm.name for arm in check.arms][3:] == ["random-1", "random-2", "random-3", "random-10"]
+
+
+def test_controls_come_before_random_covers(make_clustered: Make) -> None:
+    check = read_study(make_clustered(names=NAMES)).check
+    assert check is not None
+    controls = ["by-difficulty", "difficulty-matched", "label-correlation"]
+    assert [arm.name for arm in check.arms] == ["single", "all-in-one", "grouped", *controls, *check_covers(check)]
+
+
+def check_covers(check: Check) -> list[str]:
+    return [arm.name for arm in check.arms if arm.name.startswith("random-")]
+
+
+def test_what_every_network_learns_is_read(make_folder: Make) -> None:
+    folder = make_folder(names=NAMES)
+    measure = json.loads((folder / "measure.json").read_text())
+    measure["tasks"][1] |= {"mastery": 0.9995, "learned_by_everybody": True}
+    (folder / "measure.json").write_text(json.dumps(measure))
+    first, second, *_ = read_study(folder).tasks
+    assert (second.mastery, second.learned_by_everybody) == (0.9995, True)
+    assert np.isnan(first.mastery)
+    assert not first.learned_by_everybody

@@ -45,6 +45,8 @@ def test_helpers_are_hollow_and_arms_have_marks_of_their_own(study: Study) -> No
         gain("a", (0.2,), "all-in-one"),
         gain("a", (0.2,), "random-1"),
         gain("b", (0.3,), "random-2"),
+        gain("b", (0.3,), "by-difficulty"),
+        gain("a", (0.3,), "label-correlation"),
     )
     figure = gain_figure(replace(study, gains=gains))
     assert figure is not None
@@ -52,6 +54,7 @@ def test_helpers_are_hollow_and_arms_have_marks_of_their_own(study: Study) -> No
         ("Chosen groups", "circle", 1),
         ("Chosen groups, helper", "circle-open", 1),
         ("All in one", "diamond", 1),
+        ("Controls", "triangle-up", 2),
         ("Random covers", "square", 2),
     ]
 

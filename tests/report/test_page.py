@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from cotrain.report import write_report
 from cotrain.report.contents import read_study
@@ -65,18 +67,21 @@ def test_writes_into_the_folder_and_returns_the_path(make_folder: Make) -> None:
     assert write_report(folder) == folder / "report.html"
 
 
-def test_same_folder_gives_the_same_bytes(make_folder: Make) -> None:
-    folder = make_folder()
+def test_same_folder_gives_the_same_bytes(make_clustered: Make) -> None:
+    folder = make_clustered()
     first = write_report(folder).read_bytes()
     assert write_report(folder).read_bytes() == first
 
 
-def test_loads_nothing_from_anywhere(make_folder: Make) -> None:
+def test_loads_nothing_from_anywhere(make_folder: Make, make_clustered: Make) -> None:
     page = page_of(make_folder())
     loads = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert all(value is not None and value.startswith("#") for value in loads)
     assert not page.named("link")
     assert not page.named("img")
+    images = page_of(make_clustered()).named("img")
+    assert len(images) == 2 * 15
+    assert all((image["src"] or "").startswith("data:image/png;base64,") and image["alt"] for image in images)
     policy = page.named("meta")[1]
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert (policy["content"] or "").startswith("default-src 'none';")
@@ -130,16 +135,16 @@ def test_says_what_the_files_say(make_folder: Make, words: str) -> None:
     assert words in page_of(make_folder()).text
 
 
-def test_every_picture_has_its_place_and_its_description(make_folder: Make) -> None:
-    page = page_of(make_folder())
+def test_every_picture_has_its_place_and_its_description(make_clustered: Make) -> None:
+    page = page_of(make_clustered())
     places = [tag for _, tag in page.tags if "data-figure" in tag]
     figures = json.loads(page.scripts["figures"])
     assert {place["data-figure"] for place in places} == set(figures)
     assert all(place["role"] == "img" and place["aria-label"] for place in places)
 
 
-def test_every_colour_is_in_both_palettes(make_folder: Make) -> None:
-    page = page_of(make_folder())
+def test_every_colour_is_in_both_palettes(make_clustered: Make) -> None:
+    page = page_of(make_clustered())
     roles = {
         value[1:]
         for key, value in leaves(json.loads(page.scripts["figures"]))
@@ -150,15 +155,15 @@ def test_every_colour_is_in_both_palettes(make_folder: Make) -> None:
     assert json.loads(page.scripts["palettes"]) == {"light": LIGHT, "dark": DARK}
 
 
-def test_plotly_accepts_every_figure(make_folder: Make) -> None:
+def test_plotly_accepts_every_figure(make_clustered: Make) -> None:
     graph_objects = pytest.importorskip("plotly.graph_objects")
-    for figure in page_values(read_study(make_folder()))["figures"].values():
+    for figure in page_values(read_study(make_clustered()))["figures"].values():
         painted = json.loads(re.sub(r'"@[a-z-]+"', '"#123456"', json.dumps(figure)))
         graph_objects.Figure(data=painted["data"], layout=painted["layout"])
 
 
-def test_names_are_text_and_never_markup(make_folder: Make) -> None:
-    page = page_of(make_folder(names=AWKWARD))
+def test_names_are_text_and_never_markup(make_clustered: Make) -> None:
+    page = page_of(make_clustered(names=AWKWARD))
     for name in AWKWARD:
         assert page.text.count(name) >= 3
     assert len(page.named("script")) == 4
@@ -237,6 +242,124 @@ def test_affinity_that_was_never_observed_is_an_empty_cell(make_folder: Make) ->
     for trace in figures["affinity"]["data"]:
         assert trace["z"][0][1] is None
         assert trace["z"][1][0] is not None
+
+
+def test_clusters_have_their_section(make_clustered: Make) -> None:
+    page = page_of(make_clustered())
+    place = page.headings.index("Clusters")
+    assert page.headings[place - 1 : place + 5] == [
+        "Who trains with whom",
+        "Clusters",
+        "How many clusters",
+        "Controls of the clusters",
+        "Ways to use the clusters",
+        "Predicted and realised gains",
+    ]
+    assert {"memberships", "tree", "sizes", "ways"} <= set(json.loads(page.scripts["figures"]))
+    assert "#clusters" in [link["href"] for link in page.named("a")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "agree with an adjusted Rand index (ARI) of 0.88",
+        "the best of them with an ARI of 0.77",
+        "1.699, calibrated",
+        "65% of the variance",
+        "Left out as noise, for they cannot be told from chance: coin_flip.",
+        "so they take no cluster, and the largest group serves them: not_closed_loop.",
+        "is_0, is_3, is_6, is_9, upside_down is_1",
+        "Groups by label correlation",
+        "1.310 [1.290, 1.330]",
+        "One wider network 1 3.01 0.890 [0.870, 0.910]",
+        "Chosen by clustering the tasks: kinship in combined features of the data maps of 3 runs; clusters.",
+        "The groups are not chosen from this map.",
+        "were not chosen for these predictions",
+        "The other controls are as many groups",
+        "controls (diamonds) and random covers",
+        "with the range of that number",
+    ],
+)
+def test_says_what_the_clusters_are(make_clustered: Make, words: str) -> None:
+    assert words in page_of(make_clustered()).text
+
+
+def test_nothing_is_said_of_clusters_where_there_are_none(make_folder: Make) -> None:
+    page = page_of(make_folder())
+    for words in ("Clusters", "clusters", "The other controls", "diamonds", "with the range of that number"):
+        assert words not in page.text
+    assert "#clusters" not in [link["href"] for link in page.named("a")]
+
+
+def test_clusters_are_not_said_to_have_a_value_or_a_bound(make_clustered: Make) -> None:
+    text = page_of(make_clustered()).text
+    assert "there is no value and no bound" in text
+    assert "gap" not in text
+
+
+def test_random_covers_are_explained_only_if_there_are_any(make_folder: Make) -> None:
+    folder = make_folder()
+    assert "A random cover has the sizes" in page_of(folder).text
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["arms"] = {name: arm for name, arm in metrics["arms"].items() if not name.startswith("random-")}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert "A random cover has the sizes" not in page_of(folder).text
+
+
+def test_clusters_without_a_check_have_no_losses(make_clustered: Make) -> None:
+    page = page_of(make_clustered(check="none"))
+    assert "Controls of the clusters" in page.headings
+    assert "Ways to use the clusters" not in page.headings
+    assert "Relative loss" not in page.text
+
+
+def test_clusters_without_a_verdict_name_where_the_groups_come_from(make_clustered: Make) -> None:
+    folder = make_clustered()
+    (folder / "metrics.json").unlink()
+    assert "The groups below come from the data maps of the measuring runs." in page_of(folder).text
+
+
+def test_one_seed_leaves_no_intervals_in_the_tables_of_clusters(make_clustered: Make) -> None:
+    text = page_of(make_clustered(seeds=(5,))).text
+    assert "Relative loss Hard 3 3 0.940 Soft" in text
+    assert "ARI Relative loss Chosen groups" in text
+
+
+def test_many_tasks_in_clusters_are_said_to_be_cut(make_clustered: Make) -> None:
+    names = [f"task {t}" for t in range(125)]
+    text = page_of(make_clustered(names=names, n_samples=5)).text
+    assert "Shown are the 120 tasks that are divided most; all are in clusters.json." in text
+    assert "and 21 more" in text
+
+
+def test_clusters_do_without_tree_sizes_and_images(make_clustered: Make) -> None:
+    folder = make_clustered(clusters={"tree": {"tasks": [], "linkage": []}, "sizes": []})
+    (folder / "thumbnails.safetensors").unlink()
+    page = page_of(folder)
+    assert not {"tree", "sizes"} & set(json.loads(page.scripts["figures"]))
+    assert "How many clusters" not in page.headings
+    assert not page.named("img")
+    assert "with the range of that number" not in page.text
+
+
+def test_strips_say_what_cannot_be_seen(make_clustered: Make) -> None:
+    folder = make_clustered()
+    places = load_file(folder / "thumbnails.safetensors")["hardest_places"]
+    page = page_of(folder)
+    first = page.named("img")[0]
+    assert first["alt"] == first["title"]
+    assert all(f"{confidence:.2f}, {variability:.2f}" in (first["alt"] or "") for confidence, variability in places[0])
+    assert first["class"] == "tiny"
+
+
+def test_sixty_tasks_with_colour_images_stay_light(make_clustered: Make) -> None:
+    folder = make_clustered(names=[f"task {t}" for t in range(60)], n_samples=2_000)
+    rng = np.random.default_rng(0)
+    tensors: dict[str, np.ndarray] = load_file(folder / "thumbnails.safetensors")
+    for name in ("hardest", "most_ambiguous"):
+        tensors[name] = rng.integers(0, 256, (60, 8, 64, 64, 3), dtype=np.uint8)
+    save_file(tensors, folder / "thumbnails.safetensors")
+    assert write_report(folder).stat().st_size < 12 * MEGABYTE
 
 
 def test_names_the_command_when_the_extra_is_missing(make_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:

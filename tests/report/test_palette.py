@@ -26,6 +26,8 @@ def test_text_can_be_read_and_marks_can_be_seen(palette: Mapping[str, str]) -> N
         assert contrast(palette[role], palette["page"]) >= READABLE
     for role in ("single", "all-in-one", "random", "helps", "hurts", "many"):
         assert contrast(palette[role], palette["page"]) >= VISIBLE
+    for role in ("few", "share"):  # numbers are written on these in ink
+        assert contrast(palette["ink"], palette[role]) >= READABLE
 
 
 def test_both_palettes_have_every_role() -> None:

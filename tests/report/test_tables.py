@@ -14,7 +14,7 @@ ARMS = ("single", "all-in-one", "grouped")
 
 
 def study_of(check: Check | None = None, *, noise: Sequence[str] = (), **changes: object) -> Study:
-    note = TaskNote("t", "binary", "a note", True, "AUC", 0.9, 0.0004, 0.8)
+    note = TaskNote("t", "binary", "a note", True, "AUC", 0.9, 0.0004, 0.8, 0.75, False)
     values: dict[str, object] = {
         "configuration": {},
         "measure": {},
@@ -22,8 +22,10 @@ def study_of(check: Check | None = None, *, noise: Sequence[str] = (), **changes
         "pairs": {},
         "groups": (Group(("t",), ("t",)),),
         "noise": tuple(noise),
-        "selection": Selection(1, "", "", "", "", 0.0, 0.0, 0.0),
+        "selection": Selection(False, 1, "", "", "", "", 0.0, 0.0, 0.0),
+        "clusters": None,
         "maps": None,
+        "thumbnails": None,
         "gains": (),
         "check": check,
         "verdict": None,
@@ -118,10 +120,12 @@ def test_steps_end_with_their_sum() -> None:
 
 
 def test_tasks_say_whether_they_beat_chance() -> None:
-    assert task_rows(study_of()) == [("t", "binary", "a note", "AUC 0.900", "< 0.001", "0.80", "yes")]
+    assert task_rows(study_of()) == [("t", "binary", "a note", "AUC 0.900", "< 0.001", "0.750", "0.80", "yes")]
     assert task_rows(study_of(noise=["t"]))[0][-1] == "no"
-    unknown = TaskNote("t", "custom", "", True, "", math.nan, math.nan, math.nan)
-    assert task_rows(study_of(tasks=(unknown,))) == [("t", "custom", "", "–", "–", "–", "yes")]
+    unknown = TaskNote("t", "custom", "", True, "", math.nan, math.nan, math.nan, 1.0, True)
+    assert task_rows(study_of(tasks=(unknown,))) == [
+        ("t", "custom", "", "–", "–", "1.000, learned by everybody", "–", "yes")
+    ]
 
 
 @pytest.mark.parametrize(

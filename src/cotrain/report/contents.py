@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotrain.errors import StudyError
+from cotrain.report.clusters import Clusters, clusters_from
 from cotrain.report.reading import number, read_events, read_object, read_rows, read_tensors, well_formed
 from cotrain.report.results import (
     Check,
@@ -23,6 +24,7 @@ from cotrain.report.results import (
     selection_from,
     verdict_from,
 )
+from cotrain.report.thumbnails import Thumbnails, read_thumbnails
 
 REQUIRED_FILES = ("study.yaml", "measure.json", "affinity.csv", "grouping.json")
 PAIR_COLUMNS = ("affinity", "stderr", "observations", "label_correlation", "gradient_cosine")
@@ -42,6 +44,8 @@ class TaskNote:
     value: float
     p_value: float
     confidence: float
+    mastery: float
+    learned_by_everybody: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,9 @@ class Study:
         groups: The chosen groups.
         noise: Tasks that were left out of the groups because they cannot be told from chance.
         selection: How the groups were chosen.
+        clusters: How sure the groups are as clusters of data maps, or None if they are no clusters.
         maps: Data maps, or None.
+        thumbnails: The images that tasks find hardest and most ambiguous, or None if the inputs are no images.
         gains: Predicted and realised gains, one per arm, network and task.
         check: The trained arms, or None if nothing was trained after the groups were chosen.
         verdict: What the study recommends, or None.
@@ -80,7 +86,9 @@ class Study:
     groups: tuple[Group, ...]
     noise: tuple[str, ...]
     selection: Selection
+    clusters: Clusters | None
     maps: DataMaps | None
+    thumbnails: Thumbnails | None
     gains: tuple[Gain, ...]
     check: Check | None
     verdict: Verdict | None
@@ -104,7 +112,8 @@ def read_study(folder: Path) -> Study:
 
     Args:
         folder: Written by `cotrain run`. study.yaml, measure.json, affinity.csv and grouping.json must be
-            there; data_maps.safetensors, gains.csv, metrics.json, front.csv and events.jsonl may be absent.
+            there; clusters.json, data_maps.safetensors, thumbnails.safetensors, gains.csv, metrics.json, front.csv and
+            events.jsonl may be absent.
 
     Raises:
         StudyError: If a required file is missing, or a file is damaged or disagrees with the others.
@@ -136,7 +145,9 @@ def read_study(folder: Path) -> Study:
         groups=groups,
         noise=tuple(decision.get("noise", ())),
         selection=selection,
+        clusters=_clusters(folder / "clusters.json", names, groups),
         maps=_data_maps(folder / "data_maps.safetensors", len(names)),
+        thumbnails=_thumbnails(folder / "thumbnails.safetensors", len(names)),
         gains=_gains(folder / "gains.csv"),
         check=check,
         verdict=verdict or verdict_from(decision.get("verdict")),
@@ -155,6 +166,8 @@ def _task_note(entry: Mapping[str, Any]) -> TaskNote:
         value=number(entry.get("value")),
         p_value=number(entry.get("p_value")),
         confidence=number(entry.get("confidence")),
+        mastery=number(entry.get("mastery")),
+        learned_by_everybody=bool(entry.get("learned_by_everybody", False)),
     )
 
 
@@ -183,6 +196,20 @@ def _data_maps(path: Path, n_tasks: int) -> DataMaps | None:
         return None
     with well_formed(path):
         return DataMaps(*read_tensors(path, ("confidence", "variability", "correctness"), n_tasks))
+
+
+def _clusters(path: Path, names: Sequence[str], groups: Sequence[Group]) -> Clusters | None:
+    if not path.is_file():
+        return None
+    with well_formed(path):
+        return clusters_from(read_object(path), names, groups)
+
+
+def _thumbnails(path: Path, n_tasks: int) -> Thumbnails | None:
+    if not path.is_file():
+        return None
+    with well_formed(path):
+        return read_thumbnails(path, n_tasks)
 
 
 def _gains(path: Path) -> tuple[Gain, ...]:

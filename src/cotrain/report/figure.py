@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cotrain.report.wording import LABEL_LENGTH
+
 PLOT_DIGITS = 4
+CHARACTER = 6.6
+"""Pixels of one character of an axis label."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ def axis(title: str, **options: Any) -> dict[str, Any]:
         "fixedrange": True,
         **options,
     }
+
+
+def label_room(names: Sequence[str]) -> int:
+    """Pixels that the longest of the names needs beside an axis, as `label` shortens them."""
+    return round(CHARACTER * max(min(len(name), LABEL_LENGTH) for name in names)) + 12
 
 
 def limits(values: ArrayLike, *, include: Sequence[float] = (), margin: float = 0.06) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 from cotrain.report.contents import Study
 from cotrain.report.figure import Figure, axis, limits, listed
 from cotrain.report.palette import arm_colour
-from cotrain.report.results import ALL_IN_ONE, GROUPED, Gain
+from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, Gain
 from cotrain.report.wording import arm_title, label, plain
 
 ROW = 24
@@ -17,6 +17,10 @@ ROW = 24
 
 HOVER_LENGTH = 60
 """Characters of a network's members that fit beside the pointer."""
+
+CONTROL = "control"
+KIND_TITLES = {RANDOM: "Random covers", CONTROL: "Controls"}
+"""Arms that share a mark, for they differ in how they were drawn and not in what they are there for."""
 
 SPREAD_NEEDS = 2
 """Seeds from which a spread can be computed."""
@@ -42,7 +46,7 @@ def _shared(study: Study) -> list[Gain]:
 
 
 def _realised_figure(gains: Sequence[Gain]) -> Figure:
-    kinds = {GROUPED: "circle", ALL_IN_ONE: "diamond", "random": "square"}
+    kinds = {GROUPED: "circle", ALL_IN_ONE: "diamond", CONTROL: "triangle-up", RANDOM: "square"}
     traces = []
     for kind, symbol in kinds.items():
         for served in (True, False):
@@ -66,7 +70,7 @@ def _realised_figure(gains: Sequence[Gain]) -> Figure:
 
 def _trace(gains: Sequence[Gain], kind: str, symbol: str, served: bool) -> dict[str, Any]:
     colour = arm_colour(kind)
-    title = "Random covers" if kind == "random" else arm_title(kind)
+    title = KIND_TITLES.get(kind) or arm_title(kind)
     return {
         "type": "scatter",
         "mode": "markers",
@@ -133,4 +137,6 @@ def _bars(sizes: list[Any], colour: str) -> dict[str, Any]:
 
 
 def _kind(arm: str) -> str:
-    return arm if arm in (GROUPED, ALL_IN_ONE) else "random"
+    if arm.startswith(RANDOM):
+        return RANDOM
+    return arm if arm in (GROUPED, ALL_IN_ONE) else CONTROL

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotrain.report.contents import Study
-from cotrain.report.figure import Figure, listed
+from cotrain.report.figure import Figure, label_room, listed
 from cotrain.report.palette import DIVERGING, SEQUENTIAL
 from cotrain.report.wording import label, plain
 
@@ -17,8 +17,8 @@ MAX_TASKS = 120
 ROBUST_QUANTILE = 0.95
 """Colours saturate here, or one pair of near-duplicates would leave all others white."""
 
-CELL, CHARACTER = 13, 6.6
-"""Pixels: the smallest readable cell, and one character of an axis label."""
+CELL = 13
+"""Pixels of the smallest readable cell."""
 
 LARGEST_CELL, LARGEST_CONTROL_CELL = 30, 22
 """Pixels of a cell where there is room: the controls stay smaller than the affinity."""
@@ -146,7 +146,7 @@ def _square(
 ) -> Figure:
     """A map with tasks down the side and across the top, on a grey that shows where there is no value."""
     labels = [label(name) for name in names]
-    room = round(CHARACTER * max(min(len(name), len(text)) for name, text in zip(names, labels, strict=True))) + 12
+    room = label_room(names)
     ticks = {
         "type": "category",
         "tickmode": "array",

@@ -8,8 +8,13 @@ from cotrain.extras import require
 from cotrain.files import write_text
 from cotrain.report import wording
 from cotrain.report.arm_plots import front_figure, relative_loss_figure
+from cotrain.report.cluster_plots import MAX_TASKS as MAX_MEMBERS
+from cotrain.report.cluster_plots import membership_figure, size_figure, tree_figure
+from cotrain.report.cluster_words import absent_sentences, cluster_sentences, control_rows, cut_agreement
+from cotrain.report.clusters import Clusters
 from cotrain.report.contents import Study, read_study
 from cotrain.report.density_maps import MAX_PANELS, data_map_figures
+from cotrain.report.figure import Figure
 from cotrain.report.gain_plot import gain_figure, has_realised
 from cotrain.report.group_chart import group_columns, group_rows
 from cotrain.report.heat_maps import (
@@ -23,7 +28,10 @@ from cotrain.report.heat_maps import (
     robust_limit,
 )
 from cotrain.report.palette import DARK, LIGHT, css_variables
+from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, SINGLE
 from cotrain.report.tables import cost_rows, named_values, score_columns, score_rows, step_rows, task_rows
+from cotrain.report.thumbnails import strips
+from cotrain.report.ways import way_figure, way_rows, ways_of
 from cotrain.version import __version__
 
 ASSETS = Path(__file__).parent
@@ -38,7 +46,7 @@ def write_report(folder: Path) -> Path:
 
     Args:
         folder: A study's folder whose groups are chosen. Parts that the study has not reached (the check, the
-            data maps) are said to be missing on the page.
+            data maps) are said to be missing on the page; clusters have a section only if there are any.
 
     Returns:
         The path of the page. It is written whole, or an older page survives.
@@ -78,8 +86,10 @@ def page_values(study: Study) -> dict[str, Any]:
         "label-correlation": control_figure(study, "label_correlation"),
         "gradient-cosine": control_figure(study, "gradient_cosine"),
         **{f"map-{t}": panel for t, panel in panels},
+        **(_cluster_figures(study, study.clusters) if study.clusters else {}),
     }
     everyone = range(len(study.tasks))
+    arms = {arm.name for arm in study.check.arms} if study.check else set()
     return {
         "study": study,
         "check": study.check,
@@ -89,9 +99,12 @@ def page_values(study: Study) -> dict[str, Any]:
         "dark": css_variables(DARK),
         "score_columns": score_columns(study.check) if study.check else [],
         "score_rows": score_rows(study, study.check) if study.check else [],
+        "has_covers": any(name.startswith(RANDOM) for name in arms),
+        "has_controls": any(not name.startswith(RANDOM) for name in arms - {SINGLE, ALL_IN_ONE, GROUPED}),
         "group_columns": group_columns(study),
         "group_rows": group_rows(study),
-        "panels": [(f"map-{t}", study.tasks[t]) for t, _ in panels],
+        "clusters": _cluster_values(study, study.clusters) if study.clusters else None,
+        "panels": [(f"map-{t}", study.tasks[t], strips(study.thumbnails, t)) for t, _ in panels],
         "max_panels": MAX_PANELS,
         "max_heat_map": MAX_TASKS,
         "control_columns": 2 if len(study.tasks) <= SIDE_BY_SIDE else 1,
@@ -107,4 +120,29 @@ def page_values(study: Study) -> dict[str, Any]:
         "machine": named_values(study.measure.get("machine") or {}),
         "words": wording,
         "version": __version__,
+    }
+
+
+def _cluster_figures(study: Study, clusters: Clusters) -> dict[str, Figure | None]:
+    return {
+        "memberships": membership_figure(study, clusters),
+        "tree": tree_figure(clusters, study.names),
+        "sizes": size_figure(clusters),
+        "ways": way_figure(ways_of(study.check)),
+    }
+
+
+def _cluster_values(study: Study, clusters: Clusters) -> dict[str, Any]:
+    """What the section on clusters says beside its pictures."""
+    return {
+        "features": clusters.features,
+        "runs": clusters.runs,
+        "n_clusters": clusters.n_clusters,
+        "n_members": int((clusters.labels >= 0).sum()),
+        "max_members": MAX_MEMBERS,
+        "sentences": cluster_sentences(study, clusters),
+        "absent": absent_sentences(study, clusters),
+        "cut_agreement": cut_agreement(clusters, study.names),
+        "controls": control_rows(study, clusters),
+        "ways": way_rows(ways_of(study.check)),
     }

@@ -25,6 +25,7 @@ LIGHT: Mapping[str, str] = {
     "few": "#d3e3f3",
     "some": "#5f9fd6",
     "many": "#0a3e72",
+    "share": "#6ea8da",
 }
 DARK: Mapping[str, str] = {
     "page": "#15181c",
@@ -45,10 +46,12 @@ DARK: Mapping[str, str] = {
     "few": "#22384d",
     "some": "#3f80bb",
     "many": "#c5e3ff",
+    "share": "#34699b",
 }
 DIVERGING = [[0.0, "@hurts"], [0.25, "@hurts-some"], [0.5, "@neutral"], [0.75, "@helps-some"], [1.0, "@helps"]]
 SEQUENTIAL = [[0.0, "@few"], [0.5, "@some"], [1.0, "@many"]]
-"""Plotly colour scales: around 0, and from small to large."""
+WRITTEN_ON = [[0.0, "@few"], [1.0, "@share"]]
+"""Plotly colour scales: around 0, from small to large, and the same where numbers are written on it in ink."""
 
 
 def css_variables(colours: Mapping[str, str]) -> str:
@@ -57,7 +60,7 @@ def css_variables(colours: Mapping[str, str]) -> str:
 
 
 RANDOM_COLOUR = "@random"
-"""Every random cover has the same colour: they are one control, drawn several times."""
+"""Every control and random cover has the same colour: they are there to be compared with."""
 
 
 def arm_colour(arm: str) -> str:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from cotrain.report.reading import number
 
 SINGLE, ALL_IN_ONE, GROUPED = "single", "all-in-one", "grouped"
+RANDOM = "random-"
+"""What the names of random covers start with; arms with any other name are controls."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Selection:
-    """How the groups were chosen; `value`, `bound` and `gap` are NaN where the solver gave none."""
+    """How the groups were chosen; `value`, `bound` and `gap` are NaN where the solver gave none.
 
+    `clustered` says that they are clusters of data maps, not a choice by predicted gains.
+    """
+
+    clustered: bool
     budget: object
     prediction: str
     objective: str
@@ -51,7 +57,7 @@ class RelativeLoss:
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One way to train all tasks: single, all-in-one, grouped or a random cover.
+    """One way to train all tasks: single, all-in-one, grouped, a control or a random cover.
 
     `metric` and `loss` are [seeds, tasks] on the test data, NaN where there is none.
     """
@@ -83,15 +89,38 @@ class Foresight:
     n: float
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to use clusters: hard, soft or sparse memberships, or one wider network instead of them.
+
+    `by` is how the networks' predictions are put together, empty where each task has one network. `cost` is that
+    of all networks in plain ones.
+    """
+
+    variant: str
+    by: str
+    networks: int
+    cost: float
+    relative: RelativeLoss
+
+
 @dataclass(frozen=True, eq=False)
 class Check:
-    """All arms, trained under every seed; `prediction` says how well the gains were foreseen."""
+    """All arms, trained under every seed; `prediction` says how well the gains were foreseen.
+
+    `ways` are the ways to use clusters other than hard ones, which are the arm of the chosen groups.
+    """
 
     level: str
     seeds: tuple[int, ...]
     scoring: Mapping[str, TaskMetric]
     arms: tuple[Arm, ...]
     prediction: Foresight | None
+    ways: tuple[Way, ...] = ()
+
+    def arm(self, name: str) -> Arm | None:
+        """The arm of this name, if it was trained."""
+        return next((arm for arm in self.arms if arm.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -143,6 +172,7 @@ def selection_from(decision: Mapping[str, Any]) -> Selection:
     """How the groups of grouping.json were chosen."""
     grouping = decision["grouping"]
     return Selection(
+        clustered=decision.get("method") == "data-maps",
         budget=decision.get("budget"),
         prediction=str(decision.get("prediction") or "predicted gains"),
         objective=str(grouping.get("objective") or ""),
@@ -174,11 +204,12 @@ def check_from(metrics: Mapping[str, Any], names: Sequence[str]) -> Check:
             for name in sorted(metrics["arms"], key=arm_rank)
         ),
         prediction=_foresight(metrics.get("prediction")),
+        ways=tuple(_way(row) for row in metrics.get("memberships") or ()),
     )
 
 
 def arm_rank(name: str) -> tuple[int, int, str]:
-    """Sorts arms as they are shown: single, all-in-one, grouped, then the random covers by number."""
+    """Sorts arms as they are shown: single, all-in-one, grouped, controls by name, then random covers by number."""
     known = (SINGLE, ALL_IN_ONE, GROUPED)
     suffix = name.rpartition("-")[2]
     return (known.index(name) if name in known else len(known), int(suffix) if suffix.isdigit() else 0, name)
@@ -213,12 +244,24 @@ def _arm(name: str, entry: Mapping[str, Any], relative: Mapping[str, Any] | None
         parameters=number(entry.get("parameters")),
         metric=table("metric"),
         loss=table("loss"),
-        relative=RelativeLoss(
-            mean=number(relative["mean"]),
-            low=number(relative.get("low")),
-            high=number(relative.get("high")),
-            per_seed=tuple(number(value) for value in relative.get("per_seed") or ()),
-        )
-        if relative
-        else None,
+        relative=_relative(relative) if relative else None,
+    )
+
+
+def _way(row: Mapping[str, Any]) -> Way:
+    return Way(
+        variant=str(row["variant"]),
+        by=str(row.get("by") or ""),
+        networks=int(row["networks"]),
+        cost=number(row["cost"]),
+        relative=_relative(row),
+    )
+
+
+def _relative(entry: Mapping[str, Any]) -> RelativeLoss:
+    return RelativeLoss(
+        mean=number(entry["mean"]),
+        low=number(entry.get("low")),
+        high=number(entry.get("high")),
+        per_seed=tuple(number(value) for value in entry.get("per_seed") or ()),
     )

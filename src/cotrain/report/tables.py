@@ -9,7 +9,7 @@ import numpy as np
 
 from cotrain.report.contents import Study
 from cotrain.report.results import ALL_IN_ONE, GROUPED, SINGLE, Arm, Check, TaskMetric
-from cotrain.report.wording import NOTHING, arm_title, cells, decimal, duration, significant
+from cotrain.report.wording import NOTHING, arm_title, cells, decimal, duration, significant, with_interval
 
 COMPARED = (SINGLE, ALL_IN_ONE, GROUPED)
 
@@ -58,7 +58,7 @@ def step_rows(study: Study) -> list[tuple[str, str]]:
 
 
 def task_rows(study: Study) -> list[tuple[str, ...]]:
-    """(task, kind, what it is, held-out statistic, p-value, mean confidence, whether it beats chance)."""
+    """(task, kind, what it is, held-out statistic, p-value, mastery, mean confidence, whether it beats chance)."""
     return [
         (
             task.name,
@@ -66,6 +66,7 @@ def task_rows(study: Study) -> list[tuple[str, ...]]:
             task.note,
             f"{task.statistic} {decimal(task.value)}".strip() if math.isfinite(task.value) else NOTHING,
             _p_value(task.p_value),
+            decimal(task.mastery) + (", learned by everybody" if task.learned_by_everybody else ""),
             decimal(task.confidence, 2),
             "yes" if task.learnable and task.name not in study.noise else "no",
         )
@@ -125,8 +126,7 @@ def _score(value: float) -> str:
 def _relative(arm: Arm) -> str:
     if arm.relative is None:
         return "1 (reference)" if arm.name == SINGLE else NOTHING
-    interval = f" [{decimal(arm.relative.low)}, {decimal(arm.relative.high)}]"
-    return decimal(arm.relative.mean) + (interval if math.isfinite(arm.relative.low) else "")
+    return with_interval(arm.relative)
 
 
 def _p_value(p: float) -> str:

@@ -3,15 +3,25 @@
 import html
 import math
 
-from cotrain.report.results import ALL_IN_ONE, GROUPED, SINGLE
+from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, SINGLE, RelativeLoss, Way
 
 LABEL_LENGTH = 18
 NOTHING = "–"
+ARM_TITLES = {
+    SINGLE: "Single tasks",
+    ALL_IN_ONE: "All in one",
+    GROUPED: "Chosen groups",
+    "label-correlation": "Groups by label correlation",
+    "by-difficulty": "Groups by difficulty",
+    "difficulty-matched": "Difficulty-matched groups",
+}
+VARIANT_TITLES = {"hard": "Hard", "soft": "Soft", "sparse": "Sparse", "wider": "One wider network"}
+COMBINATION_TITLES = {"logits": "weighted logits", "probabilities": "weighted probabilities", "best": "best network"}
 
 
 def decimal(value: float, digits: int = 3) -> str:
     """A number with a fixed count of decimals and a true minus sign; a dash where there is none."""
-    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else NOTHING
+    return f"{value:z.{digits}f}".replace("-", "−") if math.isfinite(value) else NOTHING
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -36,8 +46,19 @@ def duration(seconds: float) -> str:
 
 def arm_title(arm: str) -> str:
     """What an arm is called on the page."""
-    titles = {SINGLE: "Single tasks", ALL_IN_ONE: "All in one", GROUPED: "Chosen groups"}
-    return titles.get(arm, arm.replace("random-", "Random cover "))
+    return ARM_TITLES.get(arm, arm.replace(RANDOM, "Random cover "))
+
+
+def way_title(way: Way) -> str:
+    """What a way to use clusters is called on the page."""
+    variant = VARIANT_TITLES.get(way.variant, way.variant)
+    return f"{variant}, {COMBINATION_TITLES.get(way.by, way.by)}" if way.by else variant
+
+
+def with_interval(relative: RelativeLoss) -> str:
+    """A relative loss with its interval, if there is one."""
+    interval = f" [{decimal(relative.low)}, {decimal(relative.high)}]"
+    return decimal(relative.mean) + (interval if math.isfinite(relative.low) else "")
 
 
 def label(name: str) -> str:
