@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def test_a_training_that_only_measures_stops_once_two_windows_agree(data):
     assert 4 <= data_map.epochs < EPOCHS
     with pytest.warns(UserWarning, match=f"ended after {data_map.epochs} epochs, before the snapshots"):
         windows = [clusters(maps) for maps in data_map.result().snapshots]
-    agreements = [adjusted_rand_index(*pair) for pair in zip(windows, windows[1:], strict=False)]
+    agreements = [adjusted_rand_index(*pair) for pair in pairwise(windows)]
     assert agreements[-1] > 0.95 >= max(agreements[:-1], default=0)
     assert adjusted_rand_index(windows[-1], np.array(data.groups)) == 1
 
@@ -55,5 +57,5 @@ def test_nothing_is_said_between_the_ends_of_windows(data):
 
 @pytest.mark.parametrize("options", [{}, {"window": "epochs", "snapshots": [4], "epochs": 6}])
 def test_windows_that_cannot_be_compared_are_refused(data, options):
-    with pytest.raises(ValueError, match='give the DataMap window="epochs" and two or more snapshots. Got window'):
+    with pytest.raises(ValueError, match=r'give the DataMap window="epochs" and two or more snapshots\. Got window'):
         MapsSettled(DataMap(len(data.train), data.tasks, **options), clusters)
