@@ -48,6 +48,7 @@ def study(tmp_path):
             "tasks": [{"name": name, "metric": "auroc", "better": better} for name in names],
             "arms": arms,
             "relative_loss": dict.fromkeys(arms, interval),
+            "memberships": [],
             "verdict": {"headline": f"Do {NAME}.", "sentences": ["Because."]},
         }
         (tmp_path / "metrics.json").write_text(json.dumps(metrics))

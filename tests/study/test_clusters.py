@@ -124,6 +124,7 @@ def test_the_verdict_names_every_control_and_recommends_none(studied):
     for control, words in CONTROL_WORDS.items():
         assert words in verdict
         assert metrics["verdict"]["recommended"] != control
+    assert "one wider network that costs as much" in verdict
     saved = {
         group["model"] for name in ("by-difficulty", "label-correlation") for group in metrics["arms"][name]["groups"]
     }

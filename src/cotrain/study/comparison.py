@@ -12,7 +12,7 @@ from cotrain.study.clusters import CONTROL_WORDS
 from cotrain.study.decide import learnable_tasks, predicted_gains
 from cotrain.study.folder import StudyFolder
 from cotrain.study.gain_table import COLUMNS, Losses, agreement, as_csv, gain_rows
-from cotrain.study.membership_check import membership_file
+from cotrain.study.membership_check import WIDER, membership_file
 from cotrain.study.setting import Setting
 from cotrain.study.verdict import beside_control, interval, judge
 
@@ -44,10 +44,12 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     twin = results.twin_of_the_groups()
     judged = [name for name in results.names if is_kept(name) or is_random(name)]
     compared = [name for name in judged if twin is None or name in (SINGLE, ALL_IN_ONE)]
-    controls = [name for name in results.names if name not in judged]
+    ways = _membership_rows(folder, results)
+    controls = [(CONTROL_WORDS[name], totals[name]) for name in results.names if name not in judged]
+    controls += [("one wider network that costs as much", row["per_seed"]) for row in ways if row["variant"] == WIDER]
     verdict = judge({name: totals[name] for name in compared}, n_networks).with_sentences(
         twin,
-        *(beside_control(CONTROL_WORDS[name], totals[GROUPED], totals[name]) for name in controls if twin is None),
+        *(beside_control(words, totals[GROUPED], control) for words, control in controls if twin is None),
         agreed.sentence,
         _on_fewer_samples(setting),
         _still_improving(results.best_epochs, setting),
@@ -71,7 +73,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
             "relative_loss": {
                 name: {**asdict(interval(values)), "per_seed": values} for name, values in totals.items()
             },
-            "memberships": _membership_rows(folder, results),
+            "memberships": ways,
             "prediction": asdict(agreed),
             "verdict": asdict(verdict),
         },
@@ -80,7 +82,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     write_text(folder.path / "front.csv", as_csv(FRONT_COLUMNS, _front(totals, n_networks, parameters)))
 
 
-def _membership_rows(folder: StudyFolder, results: "_Results") -> list[dict[str, object]]:
+def _membership_rows(folder: StudyFolder, results: "_Results") -> list[dict[str, Any]]:
     """Every way to use memberships beside hard clusters: total test loss relative to single tasks, over the seeds."""
     rows: dict[tuple[str, str | None], dict[str, Any]] = {}
     for seed, losses in results.losses.items():
