@@ -1,11 +1,9 @@
-import csv
 import math
 
 import pytest
 import torch
 
 from cotrain.affinity import Affinity
-from cotrain.errors import DataError
 
 
 def example(**changes):
@@ -25,36 +23,6 @@ def example(**changes):
     return Affinity(**{**parts, **changes})
 
 
-@pytest.mark.parametrize("cosine", [None, torch.eye(3, dtype=torch.float64)])
-def test_what_is_written_is_read(tmp_path, cosine):
-    affinity = example(cosine=cosine)
-    affinity.to_csv(tmp_path / "affinity.csv")
-    again = Affinity.from_csv(tmp_path / "affinity.csv")
-    assert again.tasks == affinity.tasks
-    for name in ("matrix", "stderr", "observations"):
-        torch.testing.assert_close(getattr(again, name), getattr(affinity, name), rtol=0, atol=0, equal_nan=True)
-    assert again.n_observations == 8
-    assert again.estimator == "file"
-    assert again.cosine is None if cosine is None else torch.equal(again.cosine, cosine)
-
-
-def test_the_table_is_long_and_nan_is_empty(tmp_path):
-    affinity = example(cosine=torch.eye(3, dtype=torch.float64))
-    affinity.to_csv(tmp_path / "affinity.csv", {"label_correlation": torch.ones(3, 3)})
-    with (tmp_path / "affinity.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [
-        "source", "target", "affinity", "stderr", "observations", "gradient_cosine", "label_correlation",
-    ]  # fmt: skip
-    assert len(rows) == 9
-    assert rows[5]["source"] == 'the "second"'
-    assert rows[5]["target"] == "третья"
-    assert rows[5]["affinity"] == ""
-    assert rows[5]["observations"] == "5"
-    assert float(rows[3]["affinity"]) == affinity.matrix[1, 0]
-    assert rows[4]["label_correlation"] == "1.0"
-
-
 def test_in_words():
     words = str(example())
     assert "Affinity of 3 tasks: lookahead (Adam step, lr 0.001), 8 observations" in words
@@ -63,40 +31,31 @@ def test_in_words():
     assert 'highest first, of all -> the "second" +0.5 ±' in str(best)
     assert "lowest first, of all -> третья -0.1 ±" in str(best)
     assert "highest" not in str(example(matrix=torch.full((3, 3), math.nan).double()))
+    assert "joint step" not in str(example(joint_descent=math.nan))
 
 
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match=r"stderr must have the shape \[3, 3\] of 3 tasks\. Got \[2, 3\]"):
         example(stderr=torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="Column 'label_correlation' must have the shape"):
-        example().to_csv("never.csv", {"label_correlation": torch.ones(2, 2)})
-
-
-HEADER = "source,target,affinity,stderr,observations\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("source,target,gain\na,a,1\n", r"columns \['affinity', 'stderr', 'observations'\] are missing"),
-        ("", "are missing"),
-        (HEADER + "a,b,1,1,1\n", "every ordered pair of its 1 tasks"),
-        (HEADER + "a,a,1,1,1\na,a,1,1,1\n", "Got 2 rows for 1 pairs"),
-        (HEADER + "a,a,much,1,1\n", "Column 'affinity' of .* must hold numbers"),
-        (HEADER + "a,a,1,1\n", None),
-    ],
-)
-def test_a_file_that_is_no_such_table(tmp_path, text, message):
-    path = tmp_path / "affinity.csv"
-    path.write_text(text)
-    if message is None:  # a short row: the missing cell is unknown
-        assert Affinity.from_csv(path).observations.item() == 0
-        return
-    with pytest.raises(DataError, match=message):
-        Affinity.from_csv(path)
+    with pytest.raises(ValueError, match=r"calibration_r2 must have the shape \[3\] of 3 tasks\. Got \[3, 3\]"):
+        example(calibration_r2=torch.zeros(3, 3))
+    for name in ("floored", "effective", "cosine", "observations"):
+        with pytest.raises(ValueError, match=f"{name} must have the shape"):
+            example(**{name: torch.zeros(2)})
 
 
 def test_every_entry_counts_as_observed_on_every_batch_by_default() -> None:
     square = torch.zeros(2, 2, dtype=torch.float64)
     affinity = Affinity(square, square, ("a", "b"), "lookahead", 7)
     assert affinity.observations.tolist() == [[7, 7], [7, 7]]
+
+
+def test_in_words_what_was_made_of_it():
+    words = str(example(calibrated=True, calibration_r2=torch.tensor([0.5, torch.nan, 0.93]), choice="gram, T > 24"))
+    assert "calibrated against exact steps; R2 of the fit by target 0.50 to 0.93" in words
+    assert "chosen automatically: gram, T > 24" in words
+    assert str(example(calibrated=True)).endswith("calibrated against exact steps")
+    nothing_fits = torch.full((3,), torch.nan)
+    assert str(example(calibrated=True, calibration_r2=nothing_fits)).endswith("calibrated against exact steps")
+    assert "Affinity of 3 tasks, normalised, symmetrised: lookahead" in str(example().normalised().symmetrised())
+    assert "calibrated" not in str(example(calibration_r2=torch.ones(3)))
