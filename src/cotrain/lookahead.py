@@ -1,7 +1,8 @@
 """What a step would do: hypothetical steps of any optimizer and the losses after them, nothing disturbed."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -12,7 +13,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from cotrain.model import pure_forward, random_state_kept
 from cotrain.task import Batch, TaskSet
 
-__all__ = ["Rule", "describe", "displacements", "losses_at", "task_gradients", "update"]
+__all__ = [
+    "Rule",
+    "describe",
+    "displacements",
+    "has_closed_form",
+    "loss_slopes",
+    "losses_at",
+    "seeded",
+    "task_gradients",
+    "update",
+]
 
 Rule: TypeAlias = Optimizer | float
 """How a gradient becomes a step: an optimizer in its present state, or the rate of a plain gradient step."""
@@ -56,9 +67,9 @@ def displacements(
     """
     if not isinstance(rule, Optimizer):
         return {name: gradient * -rule for name, gradient in gradients.items()}
-    closed_form = _CLOSED_FORMS.get(type(rule))
-    if closed_form is None or any(group["maximize"] or group.get("amsgrad") for group in rule.param_groups):
+    if not has_closed_form(rule):
         return _steps_of_a_copy(parameters, gradients, rule)
+    closed_form = _CLOSED_FORMS[type(rule)]
     # By object and not by name or position: an optimizer knows its parameters by identity only.
     groups = {id(value): group for group in rule.param_groups for value in group["params"]}
     return {
@@ -67,6 +78,13 @@ def displacements(
         else torch.zeros_like(gradients[name])
         for name, value in parameters.items()
     }
+
+
+def has_closed_form(optimizer: Optimizer) -> bool:
+    """Whether its step is computed here, and not by a copy of it."""
+    if type(optimizer) not in _CLOSED_FORMS:
+        return False
+    return not any(group["maximize"] or group.get("amsgrad") for group in optimizer.param_groups)
 
 
 def losses_at(
@@ -115,11 +133,8 @@ def task_gradients(
     """
     with torch.enable_grad():
         outputs = _outputs(model, tasks, batch, parameters, seed)
-        values, labelled = tasks.sample_losses(outputs, batch.targets)
-        losses = _means(values, labelled)
-        present = labelled.any(0)
-        wanted = present & torch.isfinite(losses)
-        by_outputs = torch.autograd.grad(losses, outputs, wanted.double(), retain_graph=True)[0]
+    losses, present, by_outputs = loss_slopes(tasks, outputs, batch)
+    wanted = present & torch.isfinite(losses)
     gradients = {
         name: torch.zeros(
             (len(tasks), *value.shape), dtype=torch.promote_types(value.dtype, torch.float32), device=value.device
@@ -134,7 +149,40 @@ def task_gradients(
         for stack, gradient in zip(gradients.values(), found, strict=True):
             if gradient is not None:
                 stack[row] = gradient.to_dense()
-    return losses.detach(), present, gradients
+    return losses, present, gradients
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw everything from this seed while the body runs, and put the random state back."""
+    with random_state_kept():
+        # torch.manual_seed would also queue a seed for a CUDA that is not in use yet, which nobody could take back.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+def loss_slopes(tasks: TaskSet, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Every task's mean loss and its derivative by the packed outputs, all tasks at once.
+
+    A task's loss depends on its own columns alone, so a NaN in one reaches no other.
+
+    Args:
+        tasks: The tasks.
+        outputs: [B, sum of n_outputs] that require a gradient; their graph is kept.
+        batch: The samples.
+
+    Returns:
+        Losses [T] and labels [T] as from `losses_at`, without a graph, and the derivatives in the shape of the
+        outputs: 0 for a task without labels or with a loss that is not finite.
+    """
+    with torch.enable_grad():
+        values, labelled = tasks.sample_losses(outputs, batch.targets)
+        losses, present = _means(values, labelled), labelled.any(0)
+    wanted = (present & torch.isfinite(losses)).double()
+    by_outputs = torch.autograd.grad(losses, outputs, wanted, retain_graph=True)[0]
+    return losses.detach(), present, by_outputs
 
 
 def describe(rule: Rule) -> str:
@@ -146,16 +194,8 @@ def describe(rule: Rule) -> str:
 
 
 def _outputs(model: nn.Module, tasks: TaskSet, batch: Batch, parameters: Mapping[str, Tensor], seed: int) -> Tensor:
-    with random_state_kept():
-        _seed_all(seed)
+    with seeded(seed):
         return tasks.pack(pure_forward(model, parameters, batch.inputs))
-
-
-def _seed_all(seed: int) -> None:
-    # torch.manual_seed would also queue a seed for a CUDA that is not in use yet, which nobody could take back.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
 
 
 def _means(values: Tensor, labelled: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """Measure how tasks act on each other while one network trains."""
 
 from cotrain.affinity.affinity import Affinity
+from cotrain.affinity.choice import measuring_price
 from cotrain.affinity.controls import label_correlation
 from cotrain.affinity.data_map import DataMap, DataMaps
 from cotrain.affinity.kinship import dynamics_correlation, kinship, prediction_correlation
 from cotrain.affinity.learnability import Learnability, learnability
 from cotrain.affinity.mastery import MASTERED, mastery
+from cotrain.affinity.projected_gradients import projected_gradients
+from cotrain.affinity.settled import reliability
 from cotrain.affinity.stratified_samples import stratified_samples
 from cotrain.affinity.task_correlation import TaskCorrelation
 from cotrain.affinity.task_features import FeatureKind, TaskFeatures, embedded, kinship_features, task_features
@@ -30,7 +33,10 @@ __all__ = [
     "label_correlation",
     "learnability",
     "mastery",
+    "measuring_price",
     "prediction_correlation",
+    "projected_gradients",
+    "reliability",
     "stratified_samples",
     "task_features",
 ]

@@ -1,6 +1,6 @@
 """The change of every task's loss by a step for every other task, exact or to first order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +10,15 @@ from torch.optim import Optimizer
 from cotrain.lookahead import Rule, displacements, losses_at, task_gradients, update
 from cotrain.task import Batch, TaskSet
 
-__all__ = ["ESTIMATORS", "Point", "joint_losses"]
+__all__ = ["Place", "Point", "by_gram", "by_lookahead", "joint_step_descends"]
 
 CHUNK_ELEMENTS = 2**22
 """Parameters of hypothetical networks held at once: 16 MB in float32, so that memory does not grow with T."""
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """Where a training stands: everything that a measurement on one batch needs.
+class Place:
+    """Where a training stands.
 
     Args:
         model: The module.
@@ -27,12 +27,6 @@ class Point:
         parameters: The shared parameters by name, the only ones that hypothetical steps move.
         rule: How a gradient becomes a step.
         seed: Of everything random in the forward passes.
-        losses: [T] float64 at the present parameters.
-        labelled: [T] whether the task has a label in the batch.
-        gradients: Of every task's loss, by the names of the parameters, [T, *shape]; 0 if not usable.
-        products: K = G G^T, [T, T] float64.
-        usable: [T] labelled, with a finite loss and gradient.
-        rows: The positions of the usable tasks.
     """
 
     model: nn.Module
@@ -41,31 +35,6 @@ class Point:
     parameters: Mapping[str, nn.Parameter]
     rule: Rule
     seed: int
-    losses: Tensor
-    labelled: Tensor
-    gradients: Mapping[str, Tensor]
-    products: Tensor
-    usable: Tensor
-    rows: Sequence[int]
-
-    @classmethod
-    def at(
-        cls,
-        model: nn.Module,
-        tasks: TaskSet,
-        batch: Batch,
-        parameters: Mapping[str, nn.Parameter],
-        rule: Rule,
-        seed: int,
-    ) -> "Point":
-        """One forward pass, and a backward pass for every task with a label."""
-        losses, labelled, gradients = task_gradients(model, tasks, batch, parameters, seed=seed)
-        products = _products(gradients, gradients)
-        usable = labelled & torch.isfinite(losses) & torch.isfinite(products.diagonal())
-        for gradient in gradients.values():
-            gradient[~usable] = 0  # one task's NaN must not reach the step for all tasks together
-        rows = usable.nonzero().flatten().tolist()
-        return cls(model, tasks, batch, parameters, rule, seed, losses, labelled, gradients, products, usable, rows)
 
     @property
     def drifts(self) -> bool:
@@ -77,10 +46,70 @@ class Point:
         return losses_at(self.model, self.tasks, self.batch, parameters, seed=self.seed)[0]
 
 
-def by_lookahead(point: Point) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Point(Place):
+    """The same, with every task's gradient.
+
+    Args:
+        losses: [T] float64 at the present parameters.
+        labelled: [T] whether the task has a label in the batch.
+        gradients: Of every task's loss, by the names of the parameters, [T, *shape]; 0 if not usable.
+        products: K = G G^T, [T, T] float64.
+        usable: [T] labelled, with a finite loss and gradient.
+        rows: The positions of the usable tasks.
+    """
+
+    losses: Tensor
+    labelled: Tensor
+    gradients: Mapping[str, Tensor]
+    products: Tensor
+    usable: Tensor
+    rows: Sequence[int]
+
+    @classmethod
+    def at(cls, place: Place) -> "Point":
+        """One forward pass, and a backward pass for every task with a label."""
+        losses, labelled, gradients = task_gradients(
+            place.model, place.tasks, place.batch, place.parameters, seed=place.seed
+        )
+        products = _products(gradients, gradients)
+        usable = labelled & torch.isfinite(losses) & torch.isfinite(products.diagonal())
+        for gradient in gradients.values():
+            gradient[~usable] = 0  # one task's NaN must not reach the step for all tasks together
+        rows = usable.nonzero().flatten().tolist()
+        return cls(
+            **vars(place),
+            losses=losses,
+            labelled=labelled,
+            gradients=gradients,
+            products=products,
+            usable=usable,
+            rows=rows,
+        )
+
+    def stepped_heads(self) -> dict[str, Tensor]:
+        """The parameters that are not shared, after their own step: one forward and one backward pass."""
+        heads = {
+            name: value
+            for name, value in self.model.named_parameters()
+            if value.requires_grad and name not in self.parameters
+        }
+        if not heads:
+            return {}
+        with torch.enable_grad():
+            losses = losses_at(self.model, self.tasks, self.batch, heads, seed=self.seed)[0]
+            total = torch.where(self.usable, losses, 0).sum()
+            found = torch.autograd.grad(total, list(heads.values()), allow_unused=True)
+        used = {name: gradient for name, gradient in zip(heads, found, strict=True) if gradient is not None}
+        return update({name: heads[name] for name in used}, used, self.rule)
+
+
+def by_lookahead(point: Point, *, stepped_heads: bool = False) -> Tensor:
     """L_j(theta_0) - L_j(theta_i), exact: one forward pass per source (and one for the drift).
 
-    theta_i is where a step for i leads, theta_0 where one for nobody does (arXiv 2109.04617, made drift-free).
+    theta_i is where a step for i leads, theta_0 where one for nobody does (arXiv 2109.04617, made drift-free). With
+    stepped heads the second loss is that of heads after a step of their own, the first of heads as they are
+    (arXiv 2010.15413): that adds to every column what the target's own head gains.
 
     Returns:
         [len(rows), T] float64.
@@ -88,8 +117,9 @@ def by_lookahead(point: Point) -> Tensor:
     start = point.losses
     if point.drifts:
         start = point.losses_with(update(point.parameters, _nothing(point), point.rule))
+    heads = point.stepped_heads() if stepped_heads else {}
     after = [
-        point.losses_with({name: value[k] for name, value in moved.items()})
+        point.losses_with({**heads, **{name: value[k] for name, value in moved.items()}})
         for rows in _chunks(point)
         for moved in [update(point.parameters, _select(point, rows), point.rule)]
         for k in range(len(rows))
@@ -114,14 +144,24 @@ def by_gram(point: Point) -> Tensor:
     return torch.cat(changes)
 
 
-ESTIMATORS: Mapping[str, Callable[[Point], Tensor]] = {"lookahead": by_lookahead, "gram": by_gram}
-"""Each gives the fall of the loss by a step, [len(rows), T]: row = source, column = target."""
+def joint_step_descends(place: Place) -> bool:
+    """Whether one step along the sum of all usable tasks' gradients lowers the sum of their losses.
 
-
-def joint_losses(point: Point) -> Tensor:
-    """[T] losses after one step along the sum of all tasks' gradients."""
-    joint = {name: gradient.sum(0) for name, gradient in point.gradients.items()}
-    return point.losses_with(update(point.parameters, joint, point.rule))
+    Takes one forward pass at a `Point`, where gradients are known, else two and one backward pass.
+    """
+    if isinstance(place, Point):
+        joint = {name: gradient.sum(0) for name, gradient in place.gradients.items()}
+        losses, usable = place.losses, place.usable
+    else:
+        with torch.enable_grad():
+            losses, labelled = losses_at(place.model, place.tasks, place.batch, place.parameters, seed=place.seed)
+            usable = labelled & torch.isfinite(losses)
+            total = torch.where(usable, losses, 0).sum()
+            found = torch.autograd.grad(total, list(place.parameters.values()), materialize_grads=True)
+        joint = dict(zip(place.parameters, found, strict=True))
+    with torch.no_grad():
+        after = place.losses_with(update(place.parameters, joint, place.rule))
+    return bool(torch.where(usable, after - losses, 0).sum() < 0)
 
 
 def _nothing(point: Point) -> dict[str, Tensor]:

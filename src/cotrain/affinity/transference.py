@@ -1,21 +1,28 @@
 """Measure, while one network trains, how a step for each task changes the loss of every other."""
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cotrain.affinity.affinity import Affinity
-from cotrain.affinity.estimators import ESTIMATORS, Point, joint_losses
+from cotrain.affinity.calibration import Calibration
+from cotrain.affinity.choice import DIRECTIONS, Estimator, check_options, choose, price
+from cotrain.affinity.directions import seed_of
+from cotrain.affinity.estimators import Place
 from cotrain.affinity.hooks import require_units
-from cotrain.affinity.statistics import ENOUGH, RunningMean
+from cotrain.affinity.observations import ExactObservations, SketchedObservations
+from cotrain.affinity.relative_losses import RelativeLosses
+from cotrain.affinity.settled import reliability
+from cotrain.affinity.statistics import ENOUGH
 from cotrain.errors import StudyError
 from cotrain.instrument import Step
 from cotrain.lookahead import Rule, describe
 from cotrain.model import shared_parameters
+from cotrain.step_response import rate_of
 from cotrain.task import Batch, Task, as_tasks
 
 __all__ = ["Transference"]
@@ -23,11 +30,8 @@ __all__ = ["Transference"]
 DEFAULT_RATE = 0.01
 """Of a plain step when neither an optimizer nor a rate is given: the one all published comparisons here used."""
 
-MOST_FOR_LOOKAHEAD = 24
-"""Up to so many tasks "auto" is exact; beyond, a forward pass per task buys less than more observations do."""
-
-LOSS_FLOOR = 0.01
-"""Of a loss's running mean: as a loss goes to 0, its relative change explodes."""
+LOOK_EVERY = 20
+"""Observations between two looks at whether the ranking of partners is settled."""
 
 
 class Transference:
@@ -41,19 +45,35 @@ class Transference:
 
     Call `observe` in any loop before `optimizer.step()`, or give the object to `fit` as an instrument.
 
-    Memory: T gradients of the shared parameters. Cost of a measured batch: about T + 1 plain steps by
-    "lookahead", (2 T + 2) / 3 by "gram".
+    Cost of a measured batch: about T + 1 plain steps by "lookahead", (2 T + 2) / 3 by "gram", 3 to 5 by "sketch"
+    whatever T is. Memory: T gradients of the shared parameters for the first two; for a sketch the tangents of a
+    batch's activations along all directions.
 
     Args:
         model: Any module with parameters that two or more tasks share.
         tasks: In the order of the model's packed outputs. Regression tasks must have the units they are
             trained in (`TaskSet.with_units`).
-        estimator: "lookahead" is exact; "gram" is of first order in the loss, for steps that are small;
-            "auto" is "lookahead" up to 24 tasks and "gram" beyond. The result says which.
+        estimator: "lookahead" is exact; "gram" is of first order in the loss, for steps that are small; "sketch"
+            estimates "gram" from directional derivatives along random directions; "auto" is "lookahead" up to 24
+            tasks and "sketch" beyond. The result says which, and why.
         optimizer: Take its own step, in its present state. In `fit` the training's optimizer is taken.
         lr: Take plain gradient steps of this rate instead. With neither: plain steps of rate 0.01.
-        every: Measure on every n-th call of `observe`, beginning with the first.
-        seed: Of dropout masks and everything else random in the measured forward passes.
+        every: Measure on every n-th call of `observe`, beginning with the first. None: on every call, and by "auto"
+            so often that measuring costs the budget.
+        budget: Plain training steps that "auto" may add to every step of the training.
+        directions: Random directions of a sketch in the last shared module; what is before it gets a quarter.
+        calibrate: Measure exactly as well on every so-many-th observation of "gram" or "sketch" and correct the mean
+            by the difference (`Calibration`), at about T + 1 plain steps each time; needs 10 such observations for
+            an error bar. For adaptive optimizers and long steps. None: never.
+        heads: "fixed", or "stepped": the loss after the step is that of heads after their own step
+            (arXiv 2010.15413), by "lookahead" only.
+        per_rate: Divide by the learning rate, to compare phases of a schedule (as TAG's released code does); the
+            mean then weighs late steps of a low rate more.
+        weight: From the number of the call (from 0) to its weight in the mean: the window of the training to average
+            over. Calls of weight 0 are not measured.
+        until: Stop measuring when the ranking of partners is settled: when the mean of `reliability` over the
+            targets, looked at every 20 observations, has reached this, between 0 and 1. None: never.
+        seed: Of directions, dropout masks and everything else random in the measured forward passes.
 
     Raises:
         ValueError: If an argument is out of range, or both an optimizer and a rate are given.
@@ -64,35 +84,42 @@ class Transference:
         model: nn.Module,
         tasks: Iterable[Task],
         *,
-        estimator: Literal["auto", "lookahead", "gram"] = "auto",
+        estimator: Estimator | Literal["auto"] = "auto",
         optimizer: Optimizer | None = None,
         lr: float | None = None,
-        every: int = 1,
+        every: int | None = None,
+        budget: float = 2.0,
+        directions: int = DIRECTIONS,
+        calibrate: int | None = None,
+        heads: Literal["fixed", "stepped"] = "fixed",
+        per_rate: bool = False,
+        weight: Callable[[int], float] | None = None,
+        until: float | None = None,
         seed: int = 0,
     ) -> None:
-        if estimator != "auto" and estimator not in ESTIMATORS:
-            raise ValueError(f"There is no estimator {estimator!r}. Use one of {['auto', *ESTIMATORS]}.")
-        if optimizer is not None and lr is not None:
-            raise ValueError("Give an optimizer (its own rule and rate) or lr (a plain step), not both.")
-        if lr is not None and not lr > 0:
-            raise ValueError(f"lr must be positive. Got {lr}.")
-        if every < 1:
-            raise ValueError(f"every must be at least 1: measure on every n-th call. Got {every}.")
+        check_options(estimator, optimizer, lr, every, budget, directions, calibrate, until)
         self._model = model
         self._tasks = as_tasks(tasks)
-        automatic = "lookahead" if len(self._tasks) <= MOST_FOR_LOOKAHEAD else "gram"
-        self._estimator = automatic if estimator == "auto" else estimator
+        self._choice = choose(len(self._tasks), estimator, every, budget, directions)
+        if heads == "stepped" and self._choice.estimator != "lookahead":
+            raise ValueError(
+                f'Stepped heads need estimator="lookahead": first order knows no second step. Got {estimator!r}.'
+            )
         self._rule: Rule | None = lr if lr is not None else optimizer
-        self._every = every
-        self._seed = seed
+        self._stepped_heads, self._per_rate = heads == "stepped", per_rate
+        self._directions, self._weight, self._until, self._seed = directions, weight, until, seed
         self._shared_names: list[str] | None = None
-        self._counts = {"calls": 0, "observations": 0, "joint_descents": 0, "passes": 0}
-        self._last_rule = ""
-        n = len(self._tasks)
-        self._changes = RunningMean(n, n)
-        self._cosines = RunningMean(n, n)
-        self._losses = RunningMean(n)
-        self._floored, self._refused, self._broken = (torch.zeros(n, dtype=torch.int64) for _ in range(3))
+        self._counts = {"calls": 0, "observations": 0, "joint_trials": 0, "joint_descents": 0}
+        self._passes, self._last_rule, self._settled = 0.0, "", False
+        self._losses = RelativeLosses(self._tasks.names)
+        self._calibrate = calibrate if self._choice.estimator != "lookahead" else None
+        self._calibration = Calibration(len(self._tasks))
+        self._measure_by(self._choice.estimator)
+
+    @property
+    def settled(self) -> bool:
+        """Whether measuring has stopped because the ranking of partners is settled."""
+        return self._settled
 
     def observe(self, batch: Batch) -> None:
         """Measure on a batch, at the model's present parameters; every n-th call, the others do nothing.
@@ -122,19 +149,38 @@ class Transference:
         if not counts["observations"]:
             raise ValueError("Nothing was observed yet. Call observe(batch) at some steps of a training first.")
         self._warn()
+        matrix, stderr = self._estimate()
         return Affinity(
-            matrix=self._changes.mean(),
-            stderr=self._changes.stderr(),
-            observations=self._changes.count,
+            matrix=matrix,
+            stderr=stderr,
+            observations=self._seen.count(),
             tasks=self._tasks.names,
             estimator=self._estimator,
             n_observations=counts["observations"],
             rule=self._last_rule,
-            joint_descent=counts["joint_descents"] / counts["observations"],
-            cosine=self._cosines.mean(),
-            floored=self._floored.clone(),
-            cost=counts["passes"] / 3 / counts["calls"],
+            joint_descent=counts["joint_descents"] / counts["joint_trials"] if counts["joint_trials"] else math.nan,
+            cosine=self._seen.cosine(),
+            floored=self._losses.floored,
+            cost=self._passes / 3 / counts["calls"],
+            effective=self._seen.effective_n(),
+            calibrated=self._calibrate is not None,
+            calibration_r2=self._calibration.r2() if self._calibrate else None,
+            choice=self._choice.reason,
         )
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another process observed on other batches, from its `state_dict`.
+
+        Raises:
+            StudyError: If the state is of other tasks or another estimator.
+        """
+        self._require_own(state)
+        self._seen.merge(state["seen"])
+        self._losses.merge(state["losses"])
+        self._calibration.merge(state["calibration"])
+        self._counts = {name: number + state["counts"][name] for name, number in self._counts.items()}
+        self._passes += state["passes"]
+        self._last_rule = self._last_rule or state["rule"]
 
     def on_step(self, step: Step) -> None:
         """Observe a step of `fit`, with the training's own optimizer unless another rule was given.
@@ -157,13 +203,12 @@ class Transference:
             "estimator": self._estimator,
             "shared": self._shared_names,
             "rule": self._last_rule,
+            "settled": self._settled,
             "counts": dict(self._counts),
-            "changes": self._changes.state_dict(),
-            "cosines": self._cosines.state_dict(),
+            "passes": self._passes,
+            "seen": self._seen.state_dict(),
             "losses": self._losses.state_dict(),
-            "floored": self._floored.clone(),
-            "refused": self._refused.clone(),
-            "broken": self._broken.clone(),
+            "calibration": self._calibration.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -172,58 +217,71 @@ class Transference:
         Raises:
             StudyError: If the state is of other tasks or another estimator.
         """
+        if (self._choice.estimator, state["estimator"]) == ("sketch", "gram"):
+            self._measure_by("gram")  # what the interrupted one had to fall back to
+        self._require_own(state)
+        self._shared_names, self._last_rule, self._settled = state["shared"], state["rule"], state["settled"]
+        self._counts, self._passes = dict(state["counts"]), state["passes"]
+        self._seen.load_state_dict(state["seen"])
+        self._losses.load_state_dict(state["losses"])
+        self._calibration.load_state_dict(state["calibration"])
+
+    def _require_own(self, state: Mapping[str, Any]) -> None:
         if state["tasks"] != list(self._tasks.names) or state["estimator"] != self._estimator:
             raise StudyError(
                 f"The saved state is of {state['estimator']} on tasks {state['tasks']}, not of {self._estimator} on"
                 f" {list(self._tasks.names)}. Start without it."
             )
-        self._shared_names, self._last_rule = state["shared"], state["rule"]
-        self._counts = dict(state["counts"])
-        self._changes.load_state_dict(state["changes"])
-        self._cosines.load_state_dict(state["cosines"])
-        self._losses.load_state_dict(state["losses"])
-        self._floored, self._refused, self._broken = (state[name].clone() for name in ("floored", "refused", "broken"))
+
+    def _measure_by(self, estimator: Estimator) -> None:
+        """Begin with nothing observed."""
+        n = len(self._tasks)
+        self._estimator = estimator
+        self._seen: ExactObservations | SketchedObservations = (
+            SketchedObservations(n, self._directions)
+            if estimator == "sketch"
+            else ExactObservations(n, exact=estimator == "lookahead", stepped_heads=self._stepped_heads)
+        )
 
     def _observe(self, batch: Batch, rule: Rule) -> None:
-        counts = self._counts
-        counts["calls"] += 1
-        if (counts["calls"] - 1) % self._every:
+        call = self._counts["calls"]
+        self._counts["calls"] += 1
+        weight = 1.0 if self._weight is None else self._weight(call)
+        if call % self._choice.every or weight == 0 or self._settled:
             return
-        seed = (self._seed << 32) + counts["calls"]
-        point = Point.at(self._model, self._tasks, batch, self._shared(batch), rule, seed)
-        if not point.rows:
+        place = Place(self._model, self._tasks, batch, self._shared(batch), rule, seed_of(self._seed, call))
+        unit = rate_of(rule) if self._per_rate else 1.0
+        try:
+            observed = self._seen.observe(place, self._losses, unit, weight)
+        except NotImplementedError as error:
+            self._fall_back(error)
+            observed = self._seen.observe(place, self._losses, unit, weight)
+        if observed is None:
             return
-        with torch.no_grad():
-            changes = torch.full_like(point.products, torch.nan)
-            changes[point.rows] = ESTIMATORS[self._estimator](point)
-            summed = torch.where(point.usable, torch.stack([joint_losses(point), point.losses]), 0).sum(1)
-        counts["joint_descents"] += bool(summed[0] < summed[1])
-        counts["observations"] += 1
-        lookaheads = len(point.rows) + point.drifts if self._estimator == "lookahead" else 0
-        counts["passes"] += 2 * len(point.rows) + lookaheads + 2
-        self._last_rule = describe(rule)
-        self._take_in(changes.cpu(), point)
+        if self._calibrate and self._counts["observations"] % self._calibrate == 0:
+            self._passes += self._calibration.observe(place, self._losses.latest * unit, weight)
+        self._passes += observed.passes
+        self._counts["observations"] += 1
+        self._counts["joint_trials"] += observed.joint_descent is not None
+        self._counts["joint_descents"] += observed.joint_descent is True
+        self._last_rule = describe(rule) + (", per unit of rate" if self._per_rate else "")
+        if self._until is not None and self._counts["observations"] % LOOK_EVERY == 0:
+            self._settled = bool(reliability(*self._estimate()).mean() >= self._until)
 
-    def _take_in(self, changes: Tensor, point: Point) -> None:
-        """Add one observation to the statistics, which are kept on the CPU."""
-        usable = point.usable.cpu()
-        self._broken += point.labelled.cpu() & ~usable
-        self._changes.add(changes / self._denominators(point.losses.cpu(), usable))
-        products = point.products.cpu()
-        norms = products.diagonal().sqrt()
-        cosines = products / (norms[:, None] * norms)
-        self._cosines.add(torch.where(usable[:, None] & usable, cosines, torch.nan))
+    def _estimate(self) -> tuple[Tensor, Tensor]:
+        """[T, T] means and their standard errors."""
+        mean, stderr = self._seen.mean(), self._seen.stderr()
+        return self._calibration.correct(mean, stderr) if self._calibrate else (mean, stderr)
 
-    def _denominators(self, losses: Tensor, usable: Tensor) -> Tensor:
-        """[T] what changes are relative to; NaN for a target that has no ratio on this batch."""
-        refused = usable & (losses < 0)
-        counted = usable & ~refused
-        self._refused += refused
-        self._losses.add(torch.where(counted, losses, torch.nan))
-        floor = LOSS_FLOOR * self._losses.mean()
-        self._floored += counted & (losses < floor)
-        relative_to = torch.maximum(losses, floor)
-        return torch.where(counted & (relative_to > 0), relative_to, torch.nan)
+    def _fall_back(self, error: NotImplementedError) -> None:
+        if self._estimator != "sketch":
+            raise error
+        warnings.warn(
+            f"Transference is measured by gram and not by sketch: {error}. One measurement now costs about"
+            f" {price('gram', len(self._tasks), self._directions):.0f} plain steps; a larger `every` makes it cheaper.",
+            stacklevel=4,
+        )
+        self._measure_by("gram")
 
     def _shared(self, batch: Batch) -> dict[str, nn.Parameter]:
         """The shared parameters, found on the first observed batch."""
@@ -239,19 +297,11 @@ class Transference:
         return shared
 
     def _warn(self) -> None:
-        few = int((self._changes.count < ENOUGH).sum())
+        few = int((self._seen.count() < ENOUGH).sum())
         if few:
             warnings.warn(
                 f"{few} of {len(self._tasks) ** 2} pairs were observed fewer than {ENOUGH} times; their standard error"
                 " is NaN. Observe more batches.",
                 stacklevel=3,
             )
-        troubles = {
-            "a loss or a gradient that was not finite; they were left out there": self._broken,
-            "a loss below 0, of which no relative change exists; as targets they were left out there": self._refused,
-            "a loss below 1 % of its running mean; their columns rest on that floor there": self._floored,
-        }
-        for trouble, counts in troubles.items():
-            found = [f"{name} ({n})" for name, n in zip(self._tasks.names, counts.tolist(), strict=True) if n]
-            if found:
-                warnings.warn(f"Tasks (number of batches) with {trouble}: {', '.join(found)}.", stacklevel=3)
+        self._losses.warn(stacklevel=4)

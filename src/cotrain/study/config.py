@@ -42,7 +42,8 @@ class StudyConfig:
             membership of a task is .7 on average.
         runs: How many networks are trained to measure, each with its own seed. None: 3 for data-maps, whose
             clusters are then those that the runs agree on, else 1.
-        estimator: How transference is measured: lookahead (exact), gram (first order), or auto.
+        estimator: How transference is measured: lookahead (exact), gram (first order), sketch (first order, at a
+            cost that does not grow with the tasks), or auto.
         every: Steps from one measurement to the next; None: such that measuring adds about two plain
             trainings to the one that is measured, more if it is too short for error bars.
         max_size: The most tasks in one network; None: no limit.
@@ -73,7 +74,7 @@ class StudyConfig:
     features: Features = "combined"
     fuzziness: float | None = None
     runs: int | None = None
-    estimator: Literal["auto", "lookahead", "gram"] = "auto"
+    estimator: Literal["auto", "lookahead", "gram", "sketch"] = "auto"
     every: int | None = None
     max_size: int | None = None
     solver_seconds: float = 60.0

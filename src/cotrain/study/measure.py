@@ -23,6 +23,7 @@ from cotrain.affinity import (
     label_correlation,
     learnability,
     mastery,
+    measuring_price,
 )
 from cotrain.evaluation import packed_outputs
 from cotrain.files import write_atomically, write_json
@@ -61,7 +62,7 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     model = _network(setting, config.seed)
     # Early stopping comes after `patience` + 1 epochs at the earliest.
     fewest_steps = min(setting.epochs, config.patience + 1) * math.ceil(len(data.train) / setting.batch_size)
-    every = config.every or measuring_interval(len(data.tasks), fewest_steps)
+    every = config.every or measuring_interval(measuring_price(config.estimator, len(data.tasks)), fewest_steps)
     transference = Transference(model, data.tasks, estimator=config.estimator, every=every, seed=config.seed)
     data_map = DataMap(len(data.train), data.tasks)
     n_runs = setting.runs
@@ -131,17 +132,16 @@ def _quiet_pairs(setting: Setting, recorder: DataMap, model: nn.Module) -> dict[
     return pair_matrices(setting.data.tasks, maps, packed_outputs(model, setting.data.tasks, setting.data.valid.pair))
 
 
-def measuring_interval(n_tasks: int, n_steps: int) -> int:
-    """Steps between measurements, so that measuring T tasks adds about two plain trainings.
+def measuring_interval(price: float, n_steps: int) -> int:
+    """Steps between measurements, so that measuring adds about two plain trainings to the one that is measured.
 
-    One exact measurement costs about T + 1 plain steps (see `Transference`), so one in T / 2 steps adds two plain
-    trainings to the one that is measured. A short training is measured more often, for an error bar.
+    A short training is measured more often, for an error bar.
 
     Args:
-        n_tasks: T.
+        price: Of one measurement, in plain training steps.
         n_steps: Steps that the training has at least.
     """
-    return max(1, min(math.ceil((n_tasks + 1) / MEASURING_BUDGET), n_steps // FEWEST_MEASUREMENTS))
+    return max(1, min(math.ceil(price / MEASURING_BUDGET), n_steps // FEWEST_MEASUREMENTS))
 
 
 def _summary(

@@ -1,0 +1,184 @@
+"""The observations of one training, by the gradients of all tasks or by slopes along random directions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cotrain.affinity.estimators import Place, Point, by_gram, by_lookahead, joint_step_descends
+from cotrain.affinity.product_mean import ProductMean
+from cotrain.affinity.relative_losses import RelativeLosses
+from cotrain.affinity.sketch import sketch
+from cotrain.affinity.statistics import RunningMean
+from cotrain.lookahead import has_closed_form
+from cotrain.step_response import responses
+
+__all__ = ["ExactObservations", "Observed", "SketchedObservations"]
+
+JOINT_EVERY = 10
+"""A sketch tries the step for all tasks on every so-many-th observation: it costs more than a plain step."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What else came out of an observation.
+
+    Args:
+        passes: Its price in forward passes through the network (a backward pass counts two).
+        joint_descent: Whether the step for all tasks together lowers the summed loss; None if it was not tried.
+    """
+
+    passes: float
+    joint_descent: bool | None
+
+
+class ExactObservations:
+    """By every task's gradient: `lookahead`, or `gram`.
+
+    Args:
+        n_tasks: T.
+        exact: Follow every step, instead of its first order.
+        stepped_heads: Let heads take a step of their own first.
+    """
+
+    def __init__(self, n_tasks: int, *, exact: bool, stepped_heads: bool = False) -> None:
+        self._exact, self._stepped_heads = exact, stepped_heads
+        self._changes, self._cosines = RunningMean(n_tasks, n_tasks), RunningMean(n_tasks, n_tasks)
+
+    def observe(self, place: Place, relative_to: RelativeLosses, unit: float, weight: float) -> Observed | None:
+        """Measure on one batch; None if no task is usable there."""
+        point = Point.at(place)
+        if not point.rows:
+            return None
+        with torch.no_grad():
+            changes = torch.full_like(point.products, torch.nan)
+            changes[point.rows] = (
+                by_lookahead(point, stepped_heads=self._stepped_heads) if self._exact else by_gram(point)
+            )
+            descends = joint_step_descends(point)
+        products, usable = point.products.cpu(), point.usable.cpu()
+        norms = products.diagonal().sqrt()
+        denominators = relative_to.denominators(point.losses, point.labelled, point.usable, norms > 0)
+        self._changes.add(changes.cpu() / (denominators * unit), weight)
+        cosines = products / (norms[:, None] * norms)
+        self._cosines.add(torch.where(usable[:, None] & usable, cosines, torch.nan), weight)
+        lookaheads = len(point.rows) + place.drifts + 3 * self._stepped_heads if self._exact else 0
+        return Observed(2 * len(point.rows) + lookaheads + 2, descends)
+
+    def mean(self) -> Tensor:
+        """[T, T] mean relative changes."""
+        return self._changes.mean()
+
+    def stderr(self) -> Tensor:
+        """[T, T] their standard errors."""
+        return self._changes.stderr()
+
+    def count(self) -> Tensor:
+        """[T, T] how often each was observed."""
+        return self._changes.count
+
+    def effective_n(self) -> Tensor | None:
+        """[T, T] how many independent observations would have the same standard error."""
+        return self._changes.effective_n()
+
+    def cosine(self) -> Tensor:
+        """[T, T] mean cosines of the tasks' gradients."""
+        return self._cosines.mean()
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another process observed, from its `state_dict`."""
+        self._changes.merge(state["changes"])
+        self._cosines.merge(state["cosines"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything observed so far."""
+        return {"changes": self._changes.state_dict(), "cosines": self._cosines.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a recorded state."""
+        self._changes.load_state_dict(state["changes"])
+        self._cosines.load_state_dict(state["cosines"])
+
+
+class SketchedObservations:
+    """By slopes along random directions, at a price that does not grow with T.
+
+    Args:
+        n_tasks: T.
+        directions: See `sketch`.
+    """
+
+    def __init__(self, n_tasks: int, directions: int) -> None:
+        self._directions, self._observations = directions, 0
+        self._changes, self._products = ProductMean(n_tasks, n_tasks), ProductMean(n_tasks, n_tasks)
+
+    def observe(self, place: Place, relative_to: RelativeLosses, unit: float, weight: float) -> Observed | None:
+        """Measure on one batch; None if no task is usable there, or before the first step of Adam.
+
+        Raises:
+            NotImplementedError: If the step has no known first order, or the model none in forward mode.
+        """
+        response = responses(place.parameters, place.rule)
+        if response is None:
+            if isinstance(place.rule, Optimizer) and not has_closed_form(place.rule):
+                raise NotImplementedError(f"the first order of a step of {type(place.rule).__name__} is not known")
+            return None
+        found = sketch(place, response, directions=self._directions)
+        if not bool(found.usable.any()):
+            return None
+        passes, descends = found.passes, None
+        if self._observations % JOINT_EVERY == 0:
+            descends = joint_step_descends(place)
+            passes += 4
+        self._observations += 1
+        slopes = found.slopes.cpu()
+        moved = (slopes != 0).any(1)
+        denominators = relative_to.denominators(found.losses, found.labelled, found.usable, moved)
+        self._changes.add(slopes, slopes / (denominators * unit)[:, None], weight)
+        self._products.add(slopes, slopes, weight)
+        return Observed(passes, descends)
+
+    def mean(self) -> Tensor:
+        """[T, T] mean relative changes."""
+        return self._changes.mean()
+
+    def stderr(self) -> Tensor:
+        """[T, T] their standard errors."""
+        return self._changes.stderr()
+
+    def count(self) -> Tensor:
+        """[T, T] how often each was observed."""
+        return self._changes.count
+
+    def effective_n(self) -> Tensor | None:
+        """Not known: the variance of single observations would take a pass over the matrix at every one."""
+        return None
+
+    def cosine(self) -> Tensor:
+        """[T, T] cosines of the tasks' gradients, in the metric of the step, from products averaged first."""
+        mean = self._products.mean()
+        norms = mean.diagonal().sqrt()
+        return mean / (norms[:, None] * norms)
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another process observed, from its `state_dict`."""
+        self._changes.merge(state["changes"])
+        self._products.merge(state["products"])
+        self._observations += state["observations"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything observed so far."""
+        return {
+            "changes": self._changes.state_dict(),
+            "products": self._products.state_dict(),
+            "observations": self._observations,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a recorded state."""
+        self._changes.load_state_dict(state["changes"])
+        self._products.load_state_dict(state["products"])
+        self._observations = state["observations"]
