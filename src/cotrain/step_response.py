@@ -1,6 +1,6 @@
 """How far an optimizer's step moves each parameter against a small gradient: its first order in the gradient."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch.optim import SGD, Optimizer
 
 from cotrain.lookahead import Rule, has_closed_form
 
-__all__ = ["rate_of", "responses"]
+__all__ = ["holds_any", "rate_of", "responses"]
 
 
 def responses(parameters: Mapping[str, nn.Parameter], rule: Rule) -> dict[str, Tensor] | None:
@@ -41,6 +41,12 @@ def responses(parameters: Mapping[str, nn.Parameter], rule: Rule) -> dict[str, T
         else torch.zeros_like(value)
         for name, value in parameters.items()
     }
+
+
+def holds_any(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether a step of the optimizer moves any of the parameters."""
+    held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    return any(id(value) in held for value in parameters)
 
 
 def rate_of(rule: Rule) -> float:

@@ -167,3 +167,9 @@ def test_calibration_survives_an_interruption_and_can_be_merged():
     other = watched(range(20, 40), estimator="gram", calibrate=2)
     half.merge(other.state_dict())
     assert half.result().calibration_r2.isfinite().all()
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    other = SGD(Net(MIXED).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="SGD holds none of the model's shared parameters"):
+        measured(Net(MIXED), MIXED, mixed_batch(), optimizer=other)

@@ -22,7 +22,7 @@ from cotrain.errors import StudyError
 from cotrain.instrument import Step
 from cotrain.lookahead import Rule, describe
 from cotrain.model import shared_parameters
-from cotrain.step_response import rate_of
+from cotrain.step_response import holds_any, rate_of
 from cotrain.task import Batch, Task, as_tasks
 
 __all__ = ["Transference"]
@@ -131,7 +131,7 @@ class Transference:
             batch: Samples on the model's device.
 
         Raises:
-            ValueError: If no trainable parameter serves two tasks.
+            ValueError: If no trainable parameter serves two tasks, or the optimizer holds none of those that do.
         """
         self._observe(batch, DEFAULT_RATE if self._rule is None else self._rule)
 
@@ -249,7 +249,13 @@ class Transference:
         weight = 1.0 if self._weight is None else self._weight(call)
         if call % self._choice.every or weight == 0 or self._settled:
             return
-        place = Place(self._model, self._tasks, batch, self._shared(batch), rule, seed_of(self._seed, call))
+        shared = self._shared(batch)
+        if isinstance(rule, Optimizer) and not holds_any(rule, shared.values()):
+            raise ValueError(
+                f"The {type(rule).__name__} holds none of the model's shared parameters, so its step would move nothing."
+                " Give the optimizer that trains this very model."
+            )
+        place = Place(self._model, self._tasks, batch, shared, rule, seed_of(self._seed, call))
         unit = rate_of(rule) if self._per_rate else 1.0
         try:
             observed = self._seen.observe(place, self._losses, unit, weight)
