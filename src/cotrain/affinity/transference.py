@@ -252,7 +252,7 @@ class Transference:
         shared = self._shared(batch)
         if isinstance(rule, Optimizer) and not holds_any(rule, shared.values()):
             raise ValueError(
-                f"The {type(rule).__name__} holds none of the model's shared parameters, so its step would move nothing."
+                f"The {type(rule).__name__} holds none of the model's shared parameters, so its step moves nothing."
                 " Give the optimizer that trains this very model."
             )
         place = Place(self._model, self._tasks, batch, shared, rule, seed_of(self._seed, call))
