@@ -68,14 +68,14 @@ def _mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _cnn() -> nn.Sequential:
+def _cnn(width: int = 64) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(16 * 49, 64),
+        nn.Linear(16 * 49, width),
         nn.ReLU(),
     )
 

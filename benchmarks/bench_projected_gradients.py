@@ -12,8 +12,10 @@ compared, too, on those 8 samples.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
+from bench_fleet import _cnn
 from side_by_side import Comparison, arguments, compare, finish
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
@@ -107,18 +109,6 @@ def _projection(shared: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]).flatten(1).T / DIRECTIONS**0.5 for name in shared}
 
 
-def _strided() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(16 * 49, 24),
-        nn.ReLU(),
-    )
-
-
 def _pooled() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 8, 5),
@@ -133,7 +123,7 @@ def _pooled() -> nn.Sequential:
     )
 
 
-CASES = {"strided CNN": (_strided, 24), "pooled CNN": (_pooled, 64)}
+CASES = {"strided CNN": (partial(_cnn, 24), 24), "pooled CNN": (_pooled, 64)}
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ __all__ = [
     "Rule",
     "describe",
     "displacements",
+    "groups_by_parameter",
     "has_closed_form",
     "loss_slopes",
     "losses_at",
@@ -70,14 +71,18 @@ def displacements(
     if not has_closed_form(rule):
         return _steps_of_a_copy(parameters, gradients, rule)
     closed_form = _CLOSED_FORMS[type(rule)]
-    # By object and not by name or position: an optimizer knows its parameters by identity only.
-    groups = {id(value): group for group in rule.param_groups for value in group["params"]}
+    groups = groups_by_parameter(rule)
     return {
         name: closed_form(value.detach(), gradients[name], groups[id(value)], rule.state.get(value, {}))
         if id(value) in groups
         else torch.zeros_like(gradients[name])
         for name, value in parameters.items()
     }
+
+
+def groups_by_parameter(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """The group of every parameter, by its id: an optimizer knows its parameters by identity, not by name."""
+    return {id(value): group for group in optimizer.param_groups for value in group["params"]}
 
 
 def has_closed_form(optimizer: Optimizer) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from cotrain.lookahead import Rule, has_closed_form
+from cotrain.lookahead import Rule, groups_by_parameter, has_closed_form
 
 __all__ = ["holds_any", "rate_of", "responses"]
 
@@ -30,7 +30,7 @@ def responses(parameters: Mapping[str, nn.Parameter], rule: Rule) -> dict[str, T
         return {name: torch.full_like(value, rule) for name, value in parameters.items()}
     if not has_closed_form(rule):
         return None
-    groups = {id(value): group for group in rule.param_groups for value in group["params"]}
+    groups = groups_by_parameter(rule)
     adaptive = not isinstance(rule, SGD)
     if adaptive and any(id(value) in groups and not rule.state.get(value) for value in parameters.values()):
         return None
@@ -45,7 +45,7 @@ def responses(parameters: Mapping[str, nn.Parameter], rule: Rule) -> dict[str, T
 
 def holds_any(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> bool:
     """Whether a step of the optimizer moves any of the parameters."""
-    held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    held = groups_by_parameter(optimizer)
     return any(id(value) in held for value in parameters)
 
 

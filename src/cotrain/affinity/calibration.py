@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cotrain.affinity.estimators import Place, Point, by_gram, by_lookahead
+from cotrain.affinity.observations import Observed
 from cotrain.affinity.statistics import RunningMean
 
 __all__ = ["Calibration"]
@@ -26,22 +27,21 @@ class Calibration:
         self._differences = RunningMean(n_tasks, n_tasks)
         self._sums = {name: torch.zeros(n_tasks, dtype=torch.float64) for name in _SUMS}
 
-    def observe(self, place: Place, denominators: Tensor, weight: float) -> float:
+    def observe(self, place: Place, observed: Observed, weight: float) -> float:
         """Measure on one batch, exactly and to first order, and return the price in forward passes.
 
         Args:
             place: Where the training stands.
-            denominators: [T] what changes are relative to, with the unit in it.
+            observed: The observation there; the gradients that it computed are not computed again.
             weight: Of this step in the mean.
         """
-        point = Point.at(place)
+        point = observed.point or Point.at(place)
         if not point.rows:
             return 0.0
         with torch.no_grad():
             exact, first_order = (
-                torch.full_like(point.products, torch.nan).index_copy_(0, torch.tensor(point.rows), rows).cpu()
-                / denominators
-                for rows in (by_lookahead(point).to(point.products), by_gram(point).to(point.products))
+                point.with_absent(falls).cpu() / observed.denominators
+                for falls in (by_lookahead(point), by_gram(point))
             )
         self._differences.add(exact - first_order, weight)
         others = torch.where(torch.eye(len(exact), dtype=torch.bool), torch.nan, exact)
@@ -52,7 +52,8 @@ class Calibration:
             "residuals": (torch.where(others.isnan(), 0, exact - first_order) ** 2).nansum(0),
         }
         self._sums = {name: self._sums[name] + value for name, value in found.items()}
-        return 3.0 * len(point.rows) + 1 + place.drifts
+        gradients = 0 if observed.point else 2 * len(point.rows) + 1
+        return gradients + len(point.rows) + place.drifts
 
     def correct(self, mean: Tensor, stderr: Tensor) -> tuple[Tensor, Tensor]:
         """The calibrated mean and its standard error, the two parts taken as independent."""

@@ -14,10 +14,11 @@ Estimator = Literal["lookahead", "gram", "sketch"]
 ESTIMATORS: tuple[Estimator, ...] = ("lookahead", "gram", "sketch")
 
 DIRECTIONS = 16
-"""Of a sketch, by default: on Fashion-MNIST with 100 tasks and 200 steps as close to exact as 60 exact steps."""
+"""Of a sketch, by default: on Fashion-MNIST with 100 tasks it correlates at .97 with the exact matrix over 200 steps;
+exact measurements of every fifth of them, at five times the cost, at .91."""
 
 MOST_FOR_LOOKAHEAD = 24
-"""Up to so many tasks exact steps, some of them left out, are at least as good per unit of cost as a sketch of all."""
+"""Up to so many tasks exact steps are affordable with some of them left out, and right where first order is biased."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def choose(
     cost = price(found, n_tasks, directions)
     interval = every or max(1, math.ceil(cost / budget))
     why = (
-        f"exact, and for up to {MOST_FOR_LOOKAHEAD} tasks at least as good per unit of cost"
+        f"exact, also for steps too long for first order; affordable up to {MOST_FOR_LOOKAHEAD} tasks"
         if found == "lookahead"
         else f"for more than {MOST_FOR_LOOKAHEAD} tasks, at a cost that does not grow with them"
     )

@@ -87,6 +87,12 @@ class Point(Place):
             rows=rows,
         )
 
+    def with_absent(self, rows: Tensor) -> Tensor:
+        """[T, T] from the rows of the usable tasks; NaN in those of the others."""
+        found = torch.full_like(self.products, torch.nan)
+        found[self.rows] = rows
+        return found
+
     def stepped_heads(self) -> dict[str, Tensor]:
         """The parameters that are not shared, after their own step: one forward and one backward pass."""
         heads = {

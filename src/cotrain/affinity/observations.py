@@ -29,10 +29,14 @@ class Observed:
     Args:
         passes: Its price in forward passes through the network (a backward pass counts two).
         joint_descent: Whether the step for all tasks together lowers the summed loss; None if it was not tried.
+        denominators: [T] what the changes were divided by.
+        point: Every task's gradient, where it was computed.
     """
 
     passes: float
     joint_descent: bool | None
+    denominators: Tensor
+    point: Point | None = None
 
 
 class ExactObservations:
@@ -46,7 +50,9 @@ class ExactObservations:
 
     def __init__(self, n_tasks: int, *, exact: bool, stepped_heads: bool = False) -> None:
         self._exact, self._stepped_heads = exact, stepped_heads
-        self._changes, self._cosines = RunningMean(n_tasks, n_tasks), RunningMean(n_tasks, n_tasks)
+        self.changes = RunningMean(n_tasks, n_tasks)
+        """[T, T] relative changes."""
+        self._cosines = RunningMean(n_tasks, n_tasks)
 
     def observe(self, place: Place, relative_to: RelativeLosses, unit: float, weight: float) -> Observed | None:
         """Measure on one batch; None if no task is usable there."""
@@ -54,35 +60,20 @@ class ExactObservations:
         if not point.rows:
             return None
         with torch.no_grad():
-            changes = torch.full_like(point.products, torch.nan)
-            changes[point.rows] = (
-                by_lookahead(point, stepped_heads=self._stepped_heads) if self._exact else by_gram(point)
-            )
+            falls = by_lookahead(point, stepped_heads=self._stepped_heads) if self._exact else by_gram(point)
             descends = joint_step_descends(point)
         products, usable = point.products.cpu(), point.usable.cpu()
         norms = products.diagonal().sqrt()
-        denominators = relative_to.denominators(point.losses, point.labelled, point.usable, norms > 0)
-        self._changes.add(changes.cpu() / (denominators * unit), weight)
+        denominators = unit * relative_to.denominators(point.losses, point.labelled, point.usable, norms > 0)
+        self.changes.add(point.with_absent(falls).cpu() / denominators, weight)
         cosines = products / (norms[:, None] * norms)
         self._cosines.add(torch.where(usable[:, None] & usable, cosines, torch.nan), weight)
         lookaheads = len(point.rows) + place.drifts + 3 * self._stepped_heads if self._exact else 0
-        return Observed(2 * len(point.rows) + lookaheads + 2, descends)
-
-    def mean(self) -> Tensor:
-        """[T, T] mean relative changes."""
-        return self._changes.mean()
-
-    def stderr(self) -> Tensor:
-        """[T, T] their standard errors."""
-        return self._changes.stderr()
-
-    def count(self) -> Tensor:
-        """[T, T] how often each was observed."""
-        return self._changes.count
+        return Observed(2 * len(point.rows) + lookaheads + 2, descends, denominators, point)
 
     def effective_n(self) -> Tensor | None:
         """[T, T] how many independent observations would have the same standard error."""
-        return self._changes.effective_n()
+        return self.changes.effective_n()
 
     def cosine(self) -> Tensor:
         """[T, T] mean cosines of the tasks' gradients."""
@@ -90,16 +81,16 @@ class ExactObservations:
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another process observed, from its `state_dict`."""
-        self._changes.merge(state["changes"])
+        self.changes.merge(state["changes"])
         self._cosines.merge(state["cosines"])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything observed so far."""
-        return {"changes": self._changes.state_dict(), "cosines": self._cosines.state_dict()}
+        return {"changes": self.changes.state_dict(), "cosines": self._cosines.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a recorded state."""
-        self._changes.load_state_dict(state["changes"])
+        self.changes.load_state_dict(state["changes"])
         self._cosines.load_state_dict(state["cosines"])
 
 
@@ -113,7 +104,9 @@ class SketchedObservations:
 
     def __init__(self, n_tasks: int, directions: int) -> None:
         self._directions, self._observations = directions, 0
-        self._changes, self._products = ProductMean(n_tasks, n_tasks), ProductMean(n_tasks, n_tasks)
+        self.changes = ProductMean(n_tasks, n_tasks)
+        """[T, T] relative changes."""
+        self._products = ProductMean(n_tasks, n_tasks)
 
     def observe(self, place: Place, relative_to: RelativeLosses, unit: float, weight: float) -> Observed | None:
         """Measure on one batch; None if no task is usable there, or before the first step of Adam.
@@ -136,22 +129,10 @@ class SketchedObservations:
         self._observations += 1
         slopes = found.slopes.cpu()
         moved = (slopes != 0).any(1)
-        denominators = relative_to.denominators(found.losses, found.labelled, found.usable, moved)
-        self._changes.add(slopes, slopes / (denominators * unit)[:, None], weight)
+        denominators = unit * relative_to.denominators(found.losses, found.labelled, found.usable, moved)
+        self.changes.add(slopes, slopes / denominators[:, None], weight)
         self._products.add(slopes, slopes, weight)
-        return Observed(passes, descends)
-
-    def mean(self) -> Tensor:
-        """[T, T] mean relative changes."""
-        return self._changes.mean()
-
-    def stderr(self) -> Tensor:
-        """[T, T] their standard errors."""
-        return self._changes.stderr()
-
-    def count(self) -> Tensor:
-        """[T, T] how often each was observed."""
-        return self._changes.count
+        return Observed(passes, descends, denominators)
 
     def effective_n(self) -> Tensor | None:
         """Not known: the variance of single observations would take a pass over the matrix at every one."""
@@ -165,20 +146,20 @@ class SketchedObservations:
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another process observed, from its `state_dict`."""
-        self._changes.merge(state["changes"])
+        self.changes.merge(state["changes"])
         self._products.merge(state["products"])
         self._observations += state["observations"]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything observed so far."""
         return {
-            "changes": self._changes.state_dict(),
+            "changes": self.changes.state_dict(),
             "products": self._products.state_dict(),
             "observations": self._observations,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a recorded state."""
-        self._changes.load_state_dict(state["changes"])
+        self.changes.load_state_dict(state["changes"])
         self._products.load_state_dict(state["products"])
         self._observations = state["observations"]

@@ -26,8 +26,6 @@ class RelativeLosses:
         self._names = names
         self._losses = RunningMean(len(names))
         self._counts = {name: torch.zeros(len(names), dtype=torch.int64) for name in _COUNTS}
-        self.latest = torch.full((len(names),), torch.nan, dtype=torch.float64)
-        """[T] what `denominators` gave last."""
 
     @property
     def floored(self) -> Tensor:
@@ -61,8 +59,7 @@ class RelativeLosses:
         for name, tasks in found.items():
             self._counts[name] += tasks
         relative_to = torch.maximum(losses, floor)
-        self.latest = torch.where(counted & (relative_to > 0), relative_to, torch.nan)
-        return self.latest
+        return torch.where(counted & (relative_to > 0), relative_to, torch.nan)
 
     def warn(self, stacklevel: int) -> None:
         """Name the tasks that had trouble.

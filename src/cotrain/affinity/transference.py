@@ -153,7 +153,7 @@ class Transference:
         return Affinity(
             matrix=matrix,
             stderr=stderr,
-            observations=self._seen.count(),
+            observations=self._seen.changes.count,
             tasks=self._tasks.names,
             estimator=self._estimator,
             n_observations=counts["observations"],
@@ -265,7 +265,7 @@ class Transference:
         if observed is None:
             return
         if self._calibrate and self._counts["observations"] % self._calibrate == 0:
-            self._passes += self._calibration.observe(place, self._losses.latest * unit, weight)
+            self._passes += self._calibration.observe(place, observed, weight)
         self._passes += observed.passes
         self._counts["observations"] += 1
         self._counts["joint_trials"] += observed.joint_descent is not None
@@ -276,7 +276,7 @@ class Transference:
 
     def _estimate(self) -> tuple[Tensor, Tensor]:
         """[T, T] means and their standard errors."""
-        mean, stderr = self._seen.mean(), self._seen.stderr()
+        mean, stderr = self._seen.changes.mean(), self._seen.changes.stderr()
         return self._calibration.correct(mean, stderr) if self._calibrate else (mean, stderr)
 
     def _fall_back(self, error: NotImplementedError) -> None:
@@ -303,7 +303,7 @@ class Transference:
         return shared
 
     def _warn(self) -> None:
-        few = int((self._seen.count() < ENOUGH).sum())
+        few = int((self._seen.changes.count < ENOUGH).sum())
         if few:
             warnings.warn(
                 f"{few} of {len(self._tasks) ** 2} pairs were observed fewer than {ENOUGH} times; their standard error"
