@@ -142,6 +142,8 @@ def by_gram(point: Point) -> Tensor:
     Returns:
         [len(rows), T] float64.
     """
+    if not isinstance(point.rule, Optimizer):
+        return point.products[point.rows] * point.rule  # a third of the time for an MLP and 100 tasks
     drift = displacements(point.parameters, _nothing(point), point.rule)
     changes = []
     for rows in _chunks(point):
