@@ -74,14 +74,15 @@ def shared_parameters(model: nn.Module, tasks: Iterable[Task], batch: Batch) -> 
         torch.arange(len(tasks), device=outputs.device),
         torch.tensor([task.n_outputs for task in tasks], device=outputs.device),
     )
-    shared = dict.fromkeys(parameters, False)
+    rest = dict(parameters)  # The first marking finds nearly all, and passes that end at the heads are short.
     for bit in range((len(tasks) - 1).bit_length()):
+        if not rest:
+            break
         has_bit = (owner >> bit) % 2 == 1
-        with_bit = _marked(outputs, parameters, has_bit)
-        without_bit = _marked(outputs, parameters, ~has_bit)
-        for name in parameters:
-            shared[name] = shared[name] or bool((with_bit[name] & without_bit[name]).any())
-    return {name: value for name, value in parameters.items() if shared[name]}
+        with_bit = _marked(outputs, rest, has_bit)
+        without_bit = _marked(outputs, rest, ~has_bit)
+        rest = {name: value for name, value in rest.items() if not bool((with_bit[name] & without_bit[name]).any())}
+    return {name: value for name, value in parameters.items() if name not in rest}
 
 
 def pure_forward(model: nn.Module, parameters: Mapping[str, Tensor], inputs: object) -> Outputs:
