@@ -1,4 +1,5 @@
 import contextlib
+import math
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 from torch.func import functional_call, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cotrain.forward_mode import forward_mode_kernels, load_forward_rules
+from cotrain.forward_mode import backward_disagreement, forward_mode_kernels, load_forward_rules
 
 
 class SelfAttention(nn.Module):
@@ -129,3 +130,29 @@ def test_it_can_be_nested():
             assert switches() == inside
         assert switches() == inside
     assert switches() == before
+
+
+def test_a_derivative_that_forward_mode_loses_is_a_disagreement():
+    torch.manual_seed(0)
+    layer, inputs = nn.Linear(5, 4), torch.randn(7, 5)
+    values = {name: value.detach() for name, value in layer.named_parameters()}
+    directions = {name: torch.randn(6, *value.shape) for name, value in values.items()}
+    sent = torch.randint(2, (7, 4)) * 2.0 - 1
+
+    def outputs(at, *, cut):
+        found = functional_call(layer, at, (inputs,))
+        with torch.no_grad():
+            lost = functional_call(layer, at, (inputs,)) if cut else 0
+        return torch.tanh(found) + lost
+
+    def disagreement(cut, scale=1.0):
+        tangents = vmap(lambda along: jvp(lambda at: outputs(at, cut=cut), (values,), (along,))[1])(directions)
+        leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
+        found = torch.autograd.grad(outputs(leaves, cut=cut), list(leaves.values()), sent)
+        return backward_disagreement(tangents * scale, directions, sent, dict(zip(leaves, found, strict=True)))
+
+    assert disagreement(cut=False) < 1e-6
+    assert disagreement(cut=True) > 0.1
+    assert disagreement(cut=False, scale=0.9) > 0.01
+    assert math.isnan(disagreement(cut=False, scale=torch.nan))
+    assert backward_disagreement(torch.zeros(6, 7, 4), directions, sent, {}) == 0

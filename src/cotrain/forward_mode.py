@@ -1,15 +1,16 @@
-"""What forward-mode differentiation needs of PyTorch: kernels that have a forward rule, and the rules."""
+"""What forward-mode differentiation needs of PyTorch: kernels with a forward rule, the rules, and a check."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["forward_mode_kernels", "load_forward_rules"]
+__all__ = ["backward_disagreement", "forward_mode_kernels", "load_forward_rules"]
 
 
 @contextmanager
@@ -44,3 +45,29 @@ def load_forward_rules() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
             forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
+
+
+def backward_disagreement(
+    derivatives: Tensor, directions: Mapping[str, Tensor], sent: Tensor, gradients: Mapping[str, Tensor]
+) -> float:
+    """How far derivatives J r along some directions are from one ordinary backward pass: <u, J r> = <J^T u, r>.
+
+    Forward mode goes through `torch.no_grad` and through some custom backward passes without an error, and gives other
+    derivatives than a backward pass does.
+
+    Args:
+        derivatives: [n, *numbers], J r.
+        directions: r by parameter, [n, *shape].
+        sent: u [*numbers], random signs, so that errors do not cancel.
+        gradients: J^T u by parameter, those that the numbers depend on.
+
+    Returns:
+        The norm of the n differences, in units of the norm of all derivatives; NaN where one is not finite, 0 where
+        all are 0.
+    """
+    by_way = (derivatives.double() * sent).flatten(1).sum(1)
+    by_backward = torch.zeros_like(by_way)
+    for name, gradient in gradients.items():
+        by_backward += (directions[name].flatten(1) @ gradient.to_dense().flatten()).to(by_way)
+    difference, scale = (by_way - by_backward).norm(), derivatives.double().norm()
+    return float(difference / scale) if difference != 0 else 0.0

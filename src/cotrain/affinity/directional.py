@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from cotrain.affinity.sign_directions import SignDirections
-from cotrain.forward_mode import forward_mode_kernels, load_forward_rules
+from cotrain.affinity.sign_directions import SignDirections, random_signs
+from cotrain.forward_mode import backward_disagreement, forward_mode_kernels, load_forward_rules
 
 __all__ = ["directional_derivatives"]
 
@@ -94,7 +94,7 @@ def _checked(
         for part, signs in directions.chunks(chunk):
             found.append(along(signs))
             if part.start == 0:
-                _check(found[0], sent, signs, gradients)
+                _check(found[0], signs, sent, gradients)
     return torch.cat(found)
 
 
@@ -109,20 +109,15 @@ def _backward_pass(numbers: Numbers, values: dict[str, Tensor]) -> tuple[Tensor,
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda saved: saved):
         leaves, outputs = _with_graph(numbers, values)
-    _, drawn = next(SignDirections(0, 1, {"u": outputs.detach()}).chunks(1))
-    sent = drawn["u"][0]
+    sent = random_signs(outputs)
     found = torch.autograd.grad(outputs, leaves, sent, allow_unused=True)
-    gradients = {name: value.to_dense() for name, value in zip(values, found, strict=True) if value is not None}
+    gradients = {name: value for name, value in zip(values, found, strict=True) if value is not None}
     return sent, gradients, min(max(CHUNK_BYTES // largest, FEWEST), MOST)
 
 
-def _check(found: Tensor, sent: Tensor, signs: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    """Whether <u, J r> = <J^T u, r> for all r; in a product that is not finite nothing is seen."""
-    by_way = (found.double() * sent).flatten(1).sum(1)
-    by_reverse = torch.zeros_like(by_way)
-    for name, gradient in gradients.items():
-        by_reverse += (signs[name].flatten(1) @ gradient.flatten()).to(by_way)
-    if bool((by_way - by_reverse).norm() > TOLERANCE * found.double().norm()):
+def _check(found: Tensor, signs: dict[str, Tensor], sent: Tensor, gradients: dict[str, Tensor]) -> None:
+    # In a product that is not finite nothing is seen.
+    if backward_disagreement(found, signs, sent, gradients) > TOLERANCE:
         raise RuntimeError("It gives other derivatives than a backward pass (a part of it runs under no_grad?).")
 
 

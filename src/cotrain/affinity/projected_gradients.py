@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.affinity.directional import directional_derivatives
+from cotrain.affinity.layerwise import layerwise_derivatives
 from cotrain.affinity.sample_outputs import SampleOutputs
 from cotrain.affinity.sign_directions import SignDirections
 from cotrain.model import pure_forward, random_state_kept, shared_parameters
@@ -33,9 +34,15 @@ def projected_gradients(
     kept in expectation, with an error of about 1 / sqrt(directions) of the norms' product (Johnson and
     Lindenstrauss, 1984; used for task affinities in arXiv 2409.06091).
 
-    A direction's derivative of all B x T numbers is one forward-mode pass, whatever T is. It is always chosen where it
-    works: vectorised reverse mode grows with T; with 64 directions through small CNNs it is as fast for 10 to 35 tasks.
-    Modules without forward mode (custom autograd functions) go by reverse mode, with a warning and the same values.
+    No gradient by a large parameter is ever formed. One backward pass per task (or per feature, if what the tasks
+    share ends in fewer features than there are tasks) gives the derivatives of all samples by the outputs of all
+    layers, and the rest are products that serve all tasks; see `layerwise_derivatives`. Otherwise a direction's
+    derivative of all B x T numbers is one forward-mode pass, whatever T is. That way is taken if there are more
+    backward passes than directions, if they leave more than 512 MB, or if the model is not layers that keep samples
+    apart: parameters outside of layers (`nn.MultiheadAttention` among them), recurrent layers, layers whose first
+    dimension is not the samples, samples that see each other. Modules without forward mode (custom autograd functions)
+    then go by reverse mode, with a warning. The values are the same.
+
     Signs depend on the seed, the direction's number and the parameter's name alone, so that batches, processes and
     runs can be put together; they are never stored.
 
@@ -49,7 +56,7 @@ def projected_gradients(
         directions: How many. More are more exact, at proportional cost.
         seed: Of the directions.
         parameters: Names of the parameters to differentiate by. None finds those that two or more tasks share, which
-            takes 2 ceil(log2 T) backward passes: for many batches, give `shared_parameters(model, tasks, batch)`.
+            takes some backward passes: for many batches, give `shared_parameters(model, tasks, batch)`.
 
     Returns:
         [T, B, directions], float32, NaN where a sample has no label for a task.
@@ -64,13 +71,20 @@ def projected_gradients(
         chosen = _chosen(model, tasks, batch, parameters)
         sample_outputs = SampleOutputs(tasks, batch.targets)
 
+        def outputs(values: Mapping[str, Tensor]) -> Tensor:
+            return tasks.pack(pure_forward(model, values, batch.inputs))
+
         def numbers(values: Mapping[str, Tensor]) -> Tensor:
             # A module that draws in eval mode, too, draws the same in every pass.
             with random_state_kept():
-                return sample_outputs(tasks.pack(pure_forward(model, values, batch.inputs)))
+                return sample_outputs(outputs(values))
 
         signs = SignDirections(seed, directions, chosen)
-        derivatives = directional_derivatives(numbers, chosen, signs, sample_outputs.labelled)
+        try:
+            with random_state_kept():
+                derivatives = layerwise_derivatives(model, outputs, sample_outputs, sample_outputs.owner, chosen, signs)
+        except RuntimeError:
+            derivatives = directional_derivatives(numbers, chosen, signs, sample_outputs.labelled)
     # Scaled here, because 1 / sqrt(directions) is not a number of every parameter's precision.
     projected = derivatives.mul(directions**-0.5).masked_fill(~sample_outputs.labelled, torch.nan)
     return projected.permute(2, 1, 0).contiguous().float()

@@ -46,6 +46,8 @@ class SampleOutputs:
         self._order = self._numbers([*plain, *classes, *losses]).argsort()
         self.labelled: Tensor = tasks.sample_losses(self._no_outputs(len(some)), targets)[1]
         """[B, T], where there is a label."""
+        self.owner: Tensor = self._numbers([n for n, task in enumerate(tasks) for _ in range(task.n_outputs)])
+        """[O], the number of each output's task."""
         self._set_classes(classes, starts)
 
     def __call__(self, outputs: Tensor) -> Tensor:

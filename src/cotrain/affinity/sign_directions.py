@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SignDirections"]
+__all__ = ["SignDirections", "random_signs"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,9 @@ class SignDirections:
         rows = np.frombuffer(drawn, np.uint8).reshape(len(numbers), n_bytes)
         bits = torch.from_numpy(np.unpackbits(rows, axis=1, count=value.numel())).to(value.device)
         return bits.to(value.dtype).mul_(2).sub_(1).view(len(numbers), *value.shape)
+
+
+def random_signs(like: Tensor) -> Tensor:
+    """+1 and -1 of a tensor's shape, dtype and device, always the same."""
+    _, drawn = next(SignDirections(0, 1, {"": like.detach()}).chunks(1))
+    return drawn[""][0]
