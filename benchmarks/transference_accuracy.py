@@ -38,6 +38,9 @@ ESTIMATORS = {
     "sketch, 8": {"estimator": "sketch", "directions": 8},
     "sketch, 16 (default)": {"estimator": "sketch", "directions": 16},
     "sketch, 16, every 10th also exact": {"estimator": "sketch", "directions": 16, "calibrate": 10},
+    "sketch, 16, 10 sources every 10th also exact": {"estimator": "sketch", "calibrate": 10, "calibration_sources": 10},
+    "sketch, 16, last module exact": {"estimator": "sketch", "last_module": "exact"},
+    "sketch, 16 random signs of tasks": {"estimator": "sketch", "along": "tasks"},
     "sketch, 32": {"estimator": "sketch", "directions": 32},
     "sketch, 16, every 2nd": {"estimator": "sketch", "directions": 16, "every": 2},
 }

@@ -59,11 +59,63 @@ def test_intervals_cover_the_truth(missing):
     assert 0.9 < torch.stack(held).double().mean() < 0.99
 
 
+@pytest.mark.parametrize("repeats", [1, 2, 5])
+def test_the_effective_number_counts_what_is_independent(repeats):
+    """Every observation so many times in a row: n / repeats, also where entries are missing."""
+    found = []
+    for seed in range(20):
+        mean = ProductMean(4, 5)
+        for left, right, _ in observations(200 // repeats, seed=seed):
+            for _ in range(repeats):
+                mean.add(left, right)
+        found.append(mean.effective_n() / mean.count * repeats)
+        assert (mean.effective_n() <= mean.count).all()
+    ratio = torch.stack(found)
+    assert ratio.median() == pytest.approx(0.95 if repeats == 1 else 1.05, abs=0.15)  # cut at n; 19 degrees of freedom
+
+
+def test_the_effective_number_is_the_variance_of_one_over_that_of_the_mean():
+    found = observations(90, missing=0)
+    mean = ProductMean(4, 5)
+    for one in found:
+        mean.add(*one)
+    products, weights = plain(found)
+    kish = weights.sum() ** 2 / (weights**2).sum()
+    centred = products - np.average(products, axis=0, weights=weights)
+    variance = np.average(centred**2, axis=0, weights=weights) * kish / (kish - 1)
+    expected = np.clip(variance / mean.stderr().numpy() ** 2, 1, kish)
+    np.testing.assert_allclose(mean.effective_n().numpy(), expected, rtol=1e-9)
+
+
+def test_a_constant_has_as_many_as_observations():
+    mean = ProductMean(4, 5)
+    left, right, _ = observations(1, missing=0)[0]
+    for _ in range(40):
+        mean.add(left, right)
+    assert (mean.effective_n() == 40).all()
+
+
+def test_without_errors_the_mean_is_the_same(tmp_path):
+    found = observations(33)
+    whole, lean, resumed = ProductMean(4, 5), ProductMean(4, 5, errors=False), ProductMean(4, 5, errors=False)
+    for one in found:
+        whole.add(*one)
+        lean.add(*one)
+    write_state(tmp_path / "state.safetensors", lean.state_dict())
+    resumed.load_state_dict(read_state(tmp_path / "state.safetensors"))
+    assert torch.equal(lean.mean().nan_to_num(), whole.mean().nan_to_num())
+    resumed.merge(lean.state_dict())
+    torch.testing.assert_close(resumed.mean(), lean.mean(), equal_nan=True)
+    assert torch.equal(resumed.count, 2 * lean.count)
+    assert set(lean.state_dict()) < set(whole.state_dict())
+
+
 def test_fewer_than_three_blocks_have_no_error():
     mean = ProductMean(4, 5)
     for one in observations(20, missing=0):
         mean.add(*one)
     assert mean.stderr().isnan().all()
+    assert mean.effective_n().isnan().all()
     mean.add(*observations(1, missing=0)[0])
     assert mean.stderr().isfinite().all()
 
@@ -84,4 +136,6 @@ def test_merging_is_as_one_stream_and_resuming_as_none(tmp_path):
     first.merge(second.state_dict())
     torch.testing.assert_close(first.mean(), whole.mean(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(first.stderr(), whole.stderr(), rtol=1e-10, atol=1e-12)
+    assert torch.equal(resumed.effective_n(), whole.effective_n())
+    torch.testing.assert_close(first.effective_n(), whole.effective_n(), rtol=1e-8, atol=1e-8)
     assert torch.equal(first.count, whole.count)

@@ -1,25 +1,16 @@
 import pytest
 import torch
+from small_transference import MIXED, mixed_batch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 
-from cotrain import Batch, SharedTrunk, Task, TaskSet, shared_parameters
+from cotrain import SharedTrunk, shared_parameters
 from cotrain.affinity import Transference
 from cotrain.affinity.directions import by_depth, seed_of
 from cotrain.affinity.estimators import Place, Point, joint_step_descends
 from cotrain.affinity.sketch import sketch
 from cotrain.lookahead import displacements, task_gradients
 from cotrain.step_response import responses
-
-TASKS = TaskSet(
-    [
-        Task("binary", "binary"),
-        Task("classes", "multiclass", 3),
-        Task("number", "regression", location=0.0, scale=1.0),
-        Task("own", "custom", 2, loss=lambda outputs, targets: (outputs.sum(1) - targets).abs()),
-    ]
-)
-N_INPUTS = 6
 
 
 class Attention(nn.Module):
@@ -85,26 +76,11 @@ class ReverseOnly(nn.Module):
         return NoForwardRule.apply(inputs)
 
 
-def batch_of(n=16, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    targets = torch.stack(
-        [
-            torch.randint(2, (n,), generator=g).float(),
-            torch.randint(3, (n,), generator=g).float(),
-            torch.randn(n, generator=g),
-            torch.randn(n, generator=g),
-        ],
-        dim=1,
-    )
-    targets[torch.rand(n, 4, generator=g) < 0.2] = torch.nan
-    return Batch(torch.arange(n), torch.randn(n, N_INPUTS, generator=g), targets)
-
-
 def place_of(trunk, width, rule, *, train=True, seed=3):
     torch.manual_seed(0)
-    model = SharedTrunk(trunk(), TASKS, width).train(train)
-    batch = batch_of()
-    return Place(model, TASKS, batch, shared_parameters(model, TASKS, batch), rule, seed)
+    model = SharedTrunk(trunk(), MIXED, width).train(train)
+    batch = mixed_batch()
+    return Place(model, MIXED, batch, shared_parameters(model, MIXED, batch), rule, seed)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -112,7 +88,7 @@ def place_of(trunk, width, rule, *, train=True, seed=3):
 def test_products_of_slopes_estimate_those_of_gradients(name, train):
     """Within 5 standard errors of the formula, for the parts of every estimate that are independent."""
     place = place_of(*TRUNKS[name], 0.05, train=train)
-    _, _, gradients = task_gradients(place.model, TASKS, place.batch, place.parameters, seed=place.seed)
+    _, _, gradients = task_gradients(place.model, MIXED, place.batch, place.parameters, seed=place.seed)
     flat = {key: value.flatten(1).double() for key, value in gradients.items()}
     parts = [torch.cat([flat[key] for key in names], 1) for names in by_depth(place.parameters) if names]
     n = 2000
@@ -123,7 +99,7 @@ def test_products_of_slopes_estimate_those_of_gradients(name, train):
         squares = part**2
         expected += gram
         variance += (gram.diagonal()[:, None] * gram.diagonal() + gram**2 - 0.05**2 * 2 * squares @ squares.T) / draws
-    error = (found.slopes @ found.slopes.T - expected).abs()
+    error = (found.sources @ found.targets.T - expected).abs()
     assert (error < 5 * variance.clamp(min=1e-12).sqrt() + 1e-6).all()
 
 
@@ -139,9 +115,11 @@ def test_one_parameter_is_differentiated_exactly():
             return inputs * self.scale
 
     place = place_of(Scale, 6, 0.1)
-    _, _, gradients = task_gradients(place.model, TASKS, place.batch, place.parameters, seed=0)
-    slopes = sketch(place, responses(place.parameters, 0.1), directions=3).slopes
-    torch.testing.assert_close(slopes @ slopes.T, 0.1 * torch.outer(*[gradients["trunk.scale"].double()] * 2))
+    _, _, gradients = task_gradients(place.model, MIXED, place.batch, place.parameters, seed=0)
+    found = sketch(place, responses(place.parameters, 0.1), directions=3)
+    torch.testing.assert_close(
+        found.sources @ found.targets.T, 0.1 * torch.outer(*[gradients["trunk.scale"].double()] * 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,32 +181,32 @@ def test_the_joint_step_is_the_same_with_and_without_every_gradient():
 @pytest.mark.filterwarnings("ignore:.*observed fewer than")
 def test_without_forward_mode_it_is_gram_and_says_so():
     torch.manual_seed(0)
-    model = SharedTrunk(nn.Sequential(nn.Linear(6, 8), ReverseOnly(), nn.Linear(8, 8)), TASKS, 8)
-    sketched, gram = (Transference(model, TASKS, estimator=name, lr=0.01) for name in ("sketch", "gram"))
+    model = SharedTrunk(nn.Sequential(nn.Linear(6, 8), ReverseOnly(), nn.Linear(8, 8)), MIXED, 8)
+    sketched, gram = (Transference(model, MIXED, estimator=name, lr=0.01) for name in ("sketch", "gram"))
     with pytest.warns(UserWarning, match=r"measured by gram and not by sketch: forward mode does not work.*3 plain"):
-        sketched.observe(batch_of())
-    gram.observe(batch_of())
+        sketched.observe(mixed_batch())
+    gram.observe(mixed_batch())
     found = sketched.result()
     assert found.estimator == "gram"
     assert torch.equal(found.matrix.nan_to_num(), gram.result().matrix.nan_to_num())
-    other = Transference(model, TASKS, estimator="sketch", lr=0.01)
+    other = Transference(model, MIXED, estimator="sketch", lr=0.01)
     other.load_state_dict(sketched.state_dict())
     assert other.result().estimator == "gram"
 
 
 @pytest.mark.filterwarnings("ignore:.*observed fewer than")
 def test_a_step_without_known_first_order_is_gram_too():
-    model = SharedTrunk(nn.Linear(6, 8), TASKS, 8)
+    model = SharedTrunk(nn.Linear(6, 8), MIXED, 8)
     optimizer = RMSprop(model.parameters(), lr=0.01)
-    transference = Transference(model, TASKS, estimator="sketch", optimizer=optimizer)
+    transference = Transference(model, MIXED, estimator="sketch", optimizer=optimizer)
     with pytest.warns(UserWarning, match="the first order of a step of RMSprop is not known"):
-        transference.observe(batch_of())
+        transference.observe(mixed_batch())
     assert transference.result().estimator == "gram"
 
 
 def test_before_its_first_step_adam_is_not_measured():
-    model = SharedTrunk(nn.Linear(6, 8), TASKS, 8)
-    transference = Transference(model, TASKS, estimator="sketch", optimizer=Adam(model.parameters()))
-    transference.observe(batch_of())
+    model = SharedTrunk(nn.Linear(6, 8), MIXED, 8)
+    transference = Transference(model, MIXED, estimator="sketch", optimizer=Adam(model.parameters()))
+    transference.observe(mixed_batch())
     with pytest.raises(ValueError, match="Nothing was observed"):
         transference.result()

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_transference import MIXED, Net, Point, measured, mixed_batch, quadratic_tasks, some_batch
+from small_transference import MIXED, Net, Point, measured, mixed_batch, quadratic_tasks, some_batch, watched
 from torch import nn
 from torch.optim import SGD
 
@@ -11,14 +11,6 @@ from cotrain.lookahead import losses_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*observed fewer than")
 ESTIMATORS = ["lookahead", "gram", "sketch"]
-
-
-def watched(steps, **options):
-    torch.manual_seed(0)
-    transference = Transference(Net(MIXED), MIXED, lr=0.05, every=1, **options)
-    for step in steps:
-        transference.observe(mixed_batch(step))
-    return transference
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -142,34 +134,37 @@ def test_a_seed_has_masks_and_directions_of_its_own():
     assert torch.equal(first, watched(range(3), estimator="sketch", seed=1).result().matrix)
 
 
-@pytest.mark.parametrize("estimator", ["gram", "sketch"])
-def test_calibrated_on_every_step_by_all_tasks_gram_is_exact_and_a_sketch_unbiased(estimator):
-    exact = watched(range(60), estimator="lookahead").result()
-    calibrated = watched(range(60), estimator=estimator, calibrate=1).result()
-    assert calibrated.calibrated
-    assert not exact.calibrated
-    if estimator == "gram":
-        torch.testing.assert_close(calibrated.matrix, exact.matrix)
-    else:
-        assert ((calibrated.matrix - exact.matrix).abs() < 6 * calibrated.stderr).all()
-    assert (calibrated.calibration_r2 <= 1).all()
-
-
-def test_calibration_survives_an_interruption_and_can_be_merged():
-    whole = watched(range(40), estimator="gram", calibrate=2).result()
-    half = watched(range(20), estimator="gram", calibrate=2)
-    torch.manual_seed(0)
-    resumed = Transference(Net(MIXED), MIXED, estimator="gram", calibrate=2, lr=0.05, every=1)
-    resumed.load_state_dict(half.state_dict())
-    for step in range(20, 40):
-        resumed.observe(mixed_batch(step))
-    assert torch.equal(resumed.result().matrix, whole.matrix)
-    other = watched(range(20, 40), estimator="gram", calibrate=2)
-    half.merge(other.state_dict())
-    assert half.result().calibration_r2.isfinite().all()
-
-
 def test_an_optimizer_of_another_model_is_refused():
     other = SGD(Net(MIXED).parameters(), lr=0.1)
     with pytest.raises(ValueError, match="SGD holds none of the model's shared parameters"):
         measured(Net(MIXED), MIXED, mixed_batch(), optimizer=other)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"along": "losses"}, r"along must be one of \['parameters', 'tasks'\]. Got 'losses'"),
+        ({"last_module": True}, "last_module must be one of .*'exact'.* Got True"),
+        ({"calibrate": 5, "calibrate_by": "line"}, "calibrate_by must be one of .*'difference', 'fit'.* Got 'line'"),
+        ({"heads": "moved"}, "heads must be one of .*'stepped'.* Got 'moved'"),
+        ({"calibrate": 5, "calibration_sources": 0}, "calibration_sources must be at least 1"),
+        ({"calibration_sources": 3}, "calibrate_by and calibration_sources need calibrate"),
+        ({"calibrate_by": "fit"}, "calibrate_by and calibration_sources need calibrate"),
+    ],
+)
+def test_what_is_not_known_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Transference(Net(MIXED), MIXED, estimator="sketch", **options)
+
+
+def test_auto_counts_the_price_of_the_variant():
+    tasks = TaskSet([Task(f"t{i}", "binary") for i in range(30)])
+    model = SharedTrunk(nn.Linear(3, 4), tasks, 4)
+    batch = Batch(torch.arange(8), torch.randn(8, 3), torch.ones(8, 30))
+    for options, words in (
+        ({}, "one in 2 steps"),
+        ({"along": "tasks"}, "one in 3 steps"),
+        ({"directions": 64}, "one in 6 steps"),
+        ({"directions": 64, "along": "tasks", "last_module": "exact"}, "one in 11 steps"),
+    ):
+        assert words in measured(model, tasks, batch, **options).choice

@@ -1,24 +1,21 @@
 """Measure, while one network trains, how a step for each task changes the loss of every other."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from cotrain.affinity.affinity import Affinity
-from cotrain.affinity.calibration import Calibration
-from cotrain.affinity.choice import DIRECTIONS, Estimator, check_options, choose, price
+from cotrain.affinity.choice import choose
 from cotrain.affinity.directions import seed_of
+from cotrain.affinity.estimation import Estimation
 from cotrain.affinity.estimators import Place
 from cotrain.affinity.hooks import require_units
-from cotrain.affinity.observations import ExactObservations, SketchedObservations
-from cotrain.affinity.relative_losses import RelativeLosses
+from cotrain.affinity.options import DIRECTIONS, Along, CalibrateBy, Estimator, Options, check_options
 from cotrain.affinity.settled import reliability
-from cotrain.affinity.statistics import ENOUGH
-from cotrain.errors import StudyError
+from cotrain.affinity.sketch import LastModule
 from cotrain.instrument import Step
 from cotrain.lookahead import Rule, describe
 from cotrain.model import shared_parameters
@@ -62,9 +59,18 @@ class Transference:
             so often that measuring costs the budget.
         budget: Plain training steps that "auto" may add to every step of the training.
         directions: Random directions of a sketch in the last shared module; what is before it gets a quarter.
-        calibrate: Measure exactly as well on every so-many-th observation of "gram" or "sketch" and correct the mean
-            by the difference (`Calibration`), at about T + 1 plain steps each time; needs 10 such observations for
-            an error bar. For adaptive optimizers and long steps. None: never.
+        along: What the random signs of a sketch are of. By "parameters" the noise in a pair rests on these two tasks
+            alone; by "tasks" (a random sum of losses is sent backwards, and all are differentiated along its step)
+            on all others, and a direction costs twice as much.
+        last_module: "exact" takes every task's gradient by the last shared module, as "gram" does, and sketches only
+            what is before it: less noise, at a backward pass per task through that module and the heads.
+        calibrate: Measure exactly as well on every so-many-th observation of "gram" or "sketch" and correct the mean,
+            at about T + 1 plain steps each time. For adaptive optimizers and long steps. None: never.
+        calibrate_by: "difference" adds the mean difference, entry by entry: unbiased, and needs 10 such observations
+            of a source for an error bar. "fit" multiplies every target's column and adds a term for curvature, by
+            least squares: biased, but less noisy with few exact steps.
+        calibration_sources: Follow only so many sources on such a step, in random order: with a sketch at (5 m + 2) / 3
+            plain steps for m of them. None: all.
         heads: "fixed", or "stepped": the loss after the step is that of heads after their own step
             (arXiv 2010.15413), by "lookahead" only.
         per_rate: Divide by the learning rate, to compare phases of a schedule (as TAG's released code does); the
@@ -90,31 +96,38 @@ class Transference:
         every: int | None = None,
         budget: float = 2.0,
         directions: int = DIRECTIONS,
+        along: Along = "parameters",
+        last_module: LastModule = "sketched",
         calibrate: int | None = None,
+        calibrate_by: CalibrateBy = "difference",
+        calibration_sources: int | None = None,
         heads: Literal["fixed", "stepped"] = "fixed",
         per_rate: bool = False,
         weight: Callable[[int], float] | None = None,
         until: float | None = None,
         seed: int = 0,
     ) -> None:
-        check_options(estimator, optimizer, lr, every, budget, directions, calibrate, until)
+        options = Options(
+            estimator=estimator,
+            directions=directions,
+            along=along,
+            last_module=last_module,
+            calibrate=calibrate,
+            calibrate_by=calibrate_by,
+            calibration_sources=calibration_sources,
+            heads=heads,
+            seed=seed,
+        )
+        check_options(options, optimizer=optimizer, lr=lr, every=every, budget=budget, until=until)
         self._model = model
         self._tasks = as_tasks(tasks)
-        self._choice = choose(len(self._tasks), estimator, every, budget, directions)
-        if heads == "stepped" and self._choice.estimator != "lookahead":
-            raise ValueError(
-                f'Stepped heads need estimator="lookahead": first order knows no second step. Got {estimator!r}.'
-            )
+        self._choice = choose(len(self._tasks), options, every, budget)
+        self._estimation = Estimation(self._tasks, self._choice.estimator, options)
         self._rule: Rule | None = lr if lr is not None else optimizer
-        self._stepped_heads, self._per_rate = heads == "stepped", per_rate
-        self._directions, self._weight, self._until, self._seed = directions, weight, until, seed
+        self._per_rate, self._weight, self._until, self._seed = per_rate, weight, until, seed
         self._shared_names: list[str] | None = None
         self._counts = {"calls": 0, "observations": 0, "joint_trials": 0, "joint_descents": 0}
         self._passes, self._last_rule, self._settled = 0.0, "", False
-        self._losses = RelativeLosses(self._tasks.names)
-        self._calibrate = calibrate if self._choice.estimator != "lookahead" else None
-        self._calibration = Calibration(len(self._tasks))
-        self._measure_by(self._choice.estimator)
 
     @property
     def settled(self) -> bool:
@@ -148,23 +161,24 @@ class Transference:
         counts = self._counts
         if not counts["observations"]:
             raise ValueError("Nothing was observed yet. Call observe(batch) at some steps of a training first.")
-        self._warn()
-        matrix, stderr = self._estimate()
+        seen = self._estimation
+        seen.warn(stacklevel=3)
+        matrix, stderr = seen.estimate()
         return Affinity(
             matrix=matrix,
             stderr=stderr,
-            observations=self._seen.changes.count,
+            observations=seen.count,
             tasks=self._tasks.names,
-            estimator=self._estimator,
+            estimator=seen.estimator,
             n_observations=counts["observations"],
             rule=self._last_rule,
             joint_descent=counts["joint_descents"] / counts["joint_trials"] if counts["joint_trials"] else math.nan,
-            cosine=self._seen.cosine(),
-            floored=self._losses.floored,
+            cosine=seen.cosine(),
+            floored=seen.floored,
             cost=self._passes / 3 / counts["calls"],
-            effective=self._seen.effective_n(),
-            calibrated=self._calibrate is not None,
-            calibration_r2=self._calibration.r2() if self._calibrate else None,
+            effective=seen.effective_n(),
+            calibrated=seen.calibrated,
+            calibration_r2=seen.calibration_r2(),
             choice=self._choice.reason,
         )
 
@@ -172,12 +186,9 @@ class Transference:
         """Add what another process observed on other batches, from its `state_dict`.
 
         Raises:
-            StudyError: If the state is of other tasks or another estimator.
+            StudyError: If the state is of other tasks or was measured otherwise.
         """
-        self._require_own(state)
-        self._seen.merge(state["seen"])
-        self._losses.merge(state["losses"])
-        self._calibration.merge(state["calibration"])
+        self._estimation.merge(state["estimation"])
         self._counts = {name: number + state["counts"][name] for name, number in self._counts.items()}
         self._passes += state["passes"]
         self._last_rule = self._last_rule or state["rule"]
@@ -199,49 +210,23 @@ class Transference:
     def state_dict(self) -> dict[str, Any]:
         """Everything observed so far."""
         return {
-            "tasks": list(self._tasks.names),
-            "estimator": self._estimator,
             "shared": self._shared_names,
             "rule": self._last_rule,
             "settled": self._settled,
             "counts": dict(self._counts),
             "passes": self._passes,
-            "seen": self._seen.state_dict(),
-            "losses": self._losses.state_dict(),
-            "calibration": self._calibration.state_dict(),
+            "estimation": self._estimation.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a recorded state, exactly as if there had been no interruption.
 
         Raises:
-            StudyError: If the state is of other tasks or another estimator.
+            StudyError: If the state is of other tasks or was measured otherwise.
         """
-        if (self._choice.estimator, state["estimator"]) == ("sketch", "gram"):
-            self._measure_by("gram")  # what the interrupted one had to fall back to
-        self._require_own(state)
+        self._estimation.load_state_dict(state["estimation"])
         self._shared_names, self._last_rule, self._settled = state["shared"], state["rule"], state["settled"]
         self._counts, self._passes = dict(state["counts"]), state["passes"]
-        self._seen.load_state_dict(state["seen"])
-        self._losses.load_state_dict(state["losses"])
-        self._calibration.load_state_dict(state["calibration"])
-
-    def _require_own(self, state: Mapping[str, Any]) -> None:
-        if state["tasks"] != list(self._tasks.names) or state["estimator"] != self._estimator:
-            raise StudyError(
-                f"The saved state is of {state['estimator']} on tasks {state['tasks']}, not of {self._estimator} on"
-                f" {list(self._tasks.names)}. Start without it."
-            )
-
-    def _measure_by(self, estimator: Estimator) -> None:
-        """Begin with nothing observed."""
-        n = len(self._tasks)
-        self._estimator = estimator
-        self._seen: ExactObservations | SketchedObservations = (
-            SketchedObservations(n, self._directions)
-            if estimator == "sketch"
-            else ExactObservations(n, exact=estimator == "lookahead", stepped_heads=self._stepped_heads)
-        )
 
     def _observe(self, batch: Batch, rule: Rule) -> None:
         call = self._counts["calls"]
@@ -257,37 +242,16 @@ class Transference:
             )
         place = Place(self._model, self._tasks, batch, shared, rule, seed_of(self._seed, call))
         unit = rate_of(rule) if self._per_rate else 1.0
-        try:
-            observed = self._seen.observe(place, self._losses, unit, weight)
-        except NotImplementedError as error:
-            self._fall_back(error)
-            observed = self._seen.observe(place, self._losses, unit, weight)
+        observed = self._estimation.observe(place, unit, weight)
         if observed is None:
             return
-        if self._calibrate and self._counts["observations"] % self._calibrate == 0:
-            self._passes += self._calibration.observe(place, observed, weight)
         self._passes += observed.passes
         self._counts["observations"] += 1
         self._counts["joint_trials"] += observed.joint_descent is not None
         self._counts["joint_descents"] += observed.joint_descent is True
         self._last_rule = describe(rule) + (", per unit of rate" if self._per_rate else "")
         if self._until is not None and self._counts["observations"] % LOOK_EVERY == 0:
-            self._settled = bool(reliability(*self._estimate()).mean() >= self._until)
-
-    def _estimate(self) -> tuple[Tensor, Tensor]:
-        """[T, T] means and their standard errors."""
-        mean, stderr = self._seen.changes.mean(), self._seen.changes.stderr()
-        return self._calibration.correct(mean, stderr) if self._calibrate else (mean, stderr)
-
-    def _fall_back(self, error: NotImplementedError) -> None:
-        if self._estimator != "sketch":
-            raise error
-        warnings.warn(
-            f"Transference is measured by gram and not by sketch: {error}. One measurement now costs about"
-            f" {price('gram', len(self._tasks), self._directions):.0f} plain steps; a larger `every` makes it cheaper.",
-            stacklevel=4,
-        )
-        self._measure_by("gram")
+            self._settled = bool(reliability(*self._estimation.estimate()).mean() >= self._until)
 
     def _shared(self, batch: Batch) -> dict[str, nn.Parameter]:
         """The shared parameters, found on the first observed batch."""
@@ -301,13 +265,3 @@ class Transference:
                 " can act on another. Use a model with a shared trunk, and check what is frozen."
             )
         return shared
-
-    def _warn(self) -> None:
-        few = int((self._seen.changes.count < ENOUGH).sum())
-        if few:
-            warnings.warn(
-                f"{few} of {len(self._tasks) ** 2} pairs were observed fewer than {ENOUGH} times; their standard error"
-                " is NaN. Observe more batches.",
-                stacklevel=3,
-            )
-        self._losses.warn(stacklevel=4)
