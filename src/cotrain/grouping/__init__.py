@@ -1,5 +1,6 @@
 """Decide which tasks train together: choose the best groups within a budget from predicted gains, or cluster tasks."""
 
+from cotrain.grouping.affinity_clusters import AffinityClusters, cluster_affinity
 from cotrain.grouping.agreement import adjusted_rand_index
 from cotrain.grouping.candidates import Candidate
 from cotrain.grouping.cluster_sizes import ClusterSize, stability_by_size
@@ -15,6 +16,7 @@ from cotrain.grouping.selection import select_groups, serve_groups
 from cotrain.grouping.table import GainTable
 
 __all__ = [
+    "AffinityClusters",
     "Candidate",
     "ClusterMode",
     "ClusterSize",
@@ -28,6 +30,7 @@ __all__ = [
     "adjusted_rand_index",
     "between_share",
     "calibrated_fuzziness",
+    "cluster_affinity",
     "cluster_tasks",
     "difficulty_matched",
     "difficulty_order",
