@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_programs import best_with, random_program
 
 from cotrain.grouping import cover as cover_module
-from cotrain.grouping.cover import choose, cover_value, exchange
+from cotrain.grouping.cover import choose, exchange
 from cotrain.grouping.program import Program
 
 START = np.array([0])
@@ -26,7 +26,7 @@ def test_the_choice_is_the_best_however_few_columns_are_solved_first(seed, first
         choice = choose(program, START, later())
     assert choice.optimal
     assert choice.value == pytest.approx(best_with(program).max(), abs=1e-8)
-    assert cover_value(program.worth, choice.columns) == choice.value <= choice.bound
+    assert program.value(choice.columns) == choice.value <= choice.bound
     assert program.cost[choice.columns].sum() <= program.budget + 1e-9
 
 
@@ -35,7 +35,7 @@ def test_the_choice_is_the_best_however_few_columns_are_solved_first(seed, first
 def test_exchange_never_loses_and_stays_within_the_budget(seed):
     program = random_program(seed)
     chosen = exchange(program, START, later())
-    assert cover_value(program.worth, chosen) >= cover_value(program.worth, START)
+    assert program.value(chosen) >= program.value(START)
     assert program.cost[chosen].sum() <= program.budget + 1e-9
 
 

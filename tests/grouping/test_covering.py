@@ -6,6 +6,7 @@ import pytest
 from cotrain.grouping import GainTable
 from cotrain.grouping.candidates import Valuer, listed_groups
 from cotrain.grouping.covering import covering
+from cotrain.grouping.program import Program
 
 
 def pool(costs=None):
@@ -15,16 +16,20 @@ def pool(costs=None):
     return Valuer(table, costs, 0.0, None).value(listed_groups(table, None))
 
 
+def cover(found, budget):
+    return covering(found, found.mean, budget, None, time.monotonic() + 60)
+
+
 def test_greed_is_enough_where_it_fits():
     found = pool()
-    rows = covering(found, 2, None, time.monotonic() + 60)
+    rows = cover(found, 2)
     assert found.members[rows].any(axis=0).all()
     assert found.cost[rows].sum() == 2
 
 
 def test_the_cheapest_is_found_where_greed_is_too_dear():
     found = pool({"a+b+c": 0.9, "c+d": 1.0, "d": 1.0, "a+c": 0.7, "b+d": 0.7})
-    rows = covering(found, 1.4, None, time.monotonic() + 60)
+    rows = cover(found, 1.4)
     assert {found.names(row) for row in rows} == {("a", "c"), ("b", "d")}
 
 
@@ -32,10 +37,10 @@ def test_an_impossible_budget_names_the_smallest_possible_one():
     with pytest.raises(
         ValueError, match=r"No choice among the 8 .* covers all 4 tasks within budget=1\. .* is 2, with"
     ):
-        covering(pool(), 1, None, time.monotonic() + 60)
+        cover(pool(), 1)
 
 
 def test_what_was_not_proven_is_not_claimed(monkeypatch):
-    monkeypatch.setattr("cotrain.grouping.covering.cheapest_cover", lambda *_: (np.empty(0, np.intp), 1.5))
+    monkeypatch.setattr(Program, "cheapest", lambda *_: (np.empty(0, np.intp), 1.5))
     with pytest.raises(ValueError, match="In the time given, 2 was found to be enough"):
-        covering(pool(), 1, None, time.monotonic() + 60)
+        cover(pool(), 1)

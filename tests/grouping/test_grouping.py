@@ -60,7 +60,7 @@ def test_the_text_says_who_only_helps_and_what_is_known():
     assert "a, helped by b" in text
     assert "b + c [half size]" in text
     assert "mean gain over training alone 0.1 (0.2 without" in text
-    assert "1 of the networks predicted only; optimal, gap 0" in text
+    assert "1 of the networks predicted only; proven best" in text
     assert "the best of 9 candidates" in str(Grouping(TWO, value=0.1, status="heuristic", n_candidates=9))
 
 
@@ -77,3 +77,16 @@ def test_every_task_is_served_exactly_once():
         Grouping((Group(("a",), ("a",)), Group(("a", "b"), ("a", "b"))))
     with pytest.raises(ValueError, match="'b' is trained but served by no group"):
         Grouping((Group(("a", "b"), ("a",)),))
+
+
+def test_how_sure_a_choice_is_stands_in_words():
+    def standing(**known):
+        return Grouping(TWO, **known).standing
+
+    assert standing(value=1.0, bound=1.0, status="optimal") == "proven best"
+    assert standing(value=1.0, bound=1.021, status="heuristic") == "within 2.1% of the best possible"
+    stopped = standing(value=1.0, bound=1.021, status="time_limit")
+    assert stopped == "within 2.1% of the best possible (stopped by the time limit)"
+    assert standing(value=-1.0, bound=0.25, status="heuristic") == "at most 1.25 below the best possible"
+    assert standing(value=1.0, status="heuristic", n_candidates=9) == "the best of 9 candidates, without proof"
+    assert standing(status="given") == "given, not chosen for its value"

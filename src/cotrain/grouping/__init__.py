@@ -5,14 +5,17 @@ from cotrain.grouping.agreement import adjusted_rand_index
 from cotrain.grouping.candidates import Candidate
 from cotrain.grouping.cluster_sizes import ClusterSize, stability_by_size
 from cotrain.grouping.clustering import Clustering, ClusterMode, cluster_tasks
+from cotrain.grouping.constraints import Constraints, Resource
 from cotrain.grouping.dendrogram import Dendrogram, task_dendrogram
 from cotrain.grouping.gains import GainModel
 from cotrain.grouping.grouping import Group, Grouping
 from cotrain.grouping.memberships import calibrated_fuzziness, fuzzy_memberships, loss_weights, sparse_memberships
 from cotrain.grouping.pair_mean import PairMean
+from cotrain.grouping.partition import partition_tasks
 from cotrain.grouping.partition_controls import between_share, difficulty_matched, difficulty_order, random_partition
 from cotrain.grouping.random_cover import random_cover, random_like
 from cotrain.grouping.selection import select_groups, serve_groups
+from cotrain.grouping.stability import SelectionStability, selection_stability
 from cotrain.grouping.table import GainTable
 
 __all__ = [
@@ -21,12 +24,15 @@ __all__ = [
     "ClusterMode",
     "ClusterSize",
     "Clustering",
+    "Constraints",
     "Dendrogram",
     "GainModel",
     "GainTable",
     "Group",
     "Grouping",
     "PairMean",
+    "Resource",
+    "SelectionStability",
     "adjusted_rand_index",
     "between_share",
     "calibrated_fuzziness",
@@ -36,10 +42,12 @@ __all__ = [
     "difficulty_order",
     "fuzzy_memberships",
     "loss_weights",
+    "partition_tasks",
     "random_cover",
     "random_like",
     "random_partition",
     "select_groups",
+    "selection_stability",
     "serve_groups",
     "sparse_memberships",
     "stability_by_size",

@@ -51,14 +51,7 @@ class AffinityClusters:
     def __str__(self) -> str:
         """One line on density and proof, then one per cluster."""
         found = self.grouping
-        head = f"{self.n_clusters} clusters of {len(self.tasks)} tasks; density {found.value:.5g}, "
-        if found.status == "optimal":
-            head += "proven best"
-        elif found.value > 0 and found.relative_gap is not None:
-            head += f"within {found.relative_gap:.1%} of the best possible"
-        else:
-            head += f"at most {found.gap:.5g} below the best possible"
-        head += " (stopped by the time limit)" if found.status == "time_limit" else ""
+        head = f"{self.n_clusters} clusters of {len(self.tasks)} tasks; density {found.value:.5g}, {found.standing}"
         return "\n".join([head, *(f"{number}. {group}" for number, group in enumerate(found.groups, 1))])
 
 

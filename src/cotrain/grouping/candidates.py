@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, compress
 from math import comb
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cotrain.grouping.constraints import Resource
+from cotrain.grouping.costs import Costs, CostTable
 from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, group_name, membership
 from cotrain.grouping.table import GainTable
 
-Costs: TypeAlias = Mapping[Collection[str], float] | Callable[[tuple[str, ...]], float]
-"""What a group takes of the budget: by group (names joined by `+`, tuple or frozenset; absent = 1), or a function."""
+__all__ = ["Candidate", "Costs", "Pool", "Valuer", "first_groups", "in_order", "listed_groups", "merge", "take"]
 
 MOST_LISTED = 2**15
 """All groups are listed up to this number: every T <= 15, and larger T under a small enough `max_size`."""
@@ -34,6 +34,7 @@ class Candidate:
         cost: What it takes of the budget.
         label: What kind of network it is, for the report.
         measured: Whether the gains are measurements.
+        resources: What it takes of each `Resource` of the constraints, by name.
     """
 
     trains: tuple[str, ...]
@@ -41,6 +42,7 @@ class Candidate:
     cost: float
     label: str
     measured: bool = True
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Pool:
         mean: [n, T], the gains; NaN where the task is not in the group.
         std: [n, T], their standard deviations.
         cost: [n].
+        used: [n, R], what each takes of each resource.
         measured: [n].
         labels: [n], the kind of network.
     """
@@ -62,6 +65,7 @@ class Pool:
     mean: FloatArray
     std: FloatArray
     cost: FloatArray
+    used: FloatArray
     measured: BoolArray
     labels: NDArray[np.str_]
 
@@ -72,25 +76,31 @@ class Pool:
 
 @dataclass(frozen=True)
 class Valuer:
-    """Values groups: asks the gain model, checks its answer, and looks up the cost.
+    """Values groups: asks the gain model, checks its answer, and looks up the costs.
 
     Attributes:
         gains: The gain model.
-        costs: See `Costs`; None: every network costs 1.
+        costs: See `Costs`; a group that is absent costs 1. None: every network costs 1.
         kappa: Whether standard deviations are used (above 0), and so must be finite.
         max_size: The most tasks that a network may train; None: no limit.
+        resources: What else is counted.
+        trained: Groups whose network is there already and costs nothing.
     """
 
     gains: GainModel
     costs: Costs | None
     kappa: float
     max_size: int | None
-    _cost_of: dict[frozenset[str], float] = field(init=False, repr=False, default_factory=dict)
+    resources: Sequence[Resource] = ()
+    trained: frozenset[frozenset[str]] = frozenset()
+    _cost: CostTable = field(init=False, repr=False)
+    _used: tuple[CostTable, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.costs, Mapping):
-            for key, cost in self.costs.items():
-                self._cost_of[_group_of(key, self.gains.tasks)] = _checked_cost(cost, key)
+        tasks = self.gains.tasks
+        object.__setattr__(self, "_cost", CostTable(self.costs, tasks))
+        used = tuple(CostTable(each.costs, tasks, what=each.name, absent=None) for each in self.resources)
+        object.__setattr__(self, "_used", used)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -114,44 +124,88 @@ class Valuer:
         _refuse_not_finite(mean, members, names, tasks, "gain")
         if self.kappa > 0:
             _refuse_not_finite(std, members, names, tasks, "std")
-        cost = np.array([self._cost(group) for group in names])
+        cost = np.array([0.0 if frozenset(group) in self.trained else self._cost(group) for group in names])
+        used = np.array([[table(group) for table in self._used] for group in names])
         return Pool(
             tasks,
             members,
             np.where(members, mean, np.nan),
             np.where(members, std, np.nan),
             cost,
+            used.reshape(len(names), len(self._used)),
             np.asarray(self.gains.measured(names), dtype=np.bool_),
             np.full(len(names), "", dtype=np.str_),
         )
 
-    def _cost(self, group: tuple[str, ...]) -> float:
-        if callable(self.costs):
-            return _checked_cost(self.costs(group), group)
-        return self._cost_of.get(frozenset(group), 1.0)
+    def with_extra(self, pool: Pool, extra: Iterable[Candidate]) -> Pool:
+        """The pool with further networks; of equals the pool's own stands first.
+
+        Raises:
+            ValueError: If a candidate's gains are not one finite number for each of its tasks, a cost is negative,
+                or it does not say what it takes of a resource.
+        """
+        added = list(extra)
+        if not added:
+            return pool
+        members = membership([candidate.trains for candidate in added], pool.tasks)
+        mean = np.full(members.shape, np.nan)
+        for row, candidate in enumerate(added):
+            if set(candidate.gains) != set(candidate.trains):
+                raise ValueError(
+                    f"Candidate {group_name(candidate.trains)} needs one gain for each of its tasks."
+                    f" Got gains of {', '.join(candidate.gains) or 'none'}."
+                )
+            mean[row, members[row]] = [candidate.gains[task] for task in pool.tasks if task in candidate.gains]
+        _refuse_not_finite(mean, members, [candidate.trains for candidate in added], pool.tasks, "gain")
+        further = Pool(
+            pool.tasks,
+            members,
+            mean,
+            np.where(members, 0.0, np.nan),
+            np.array([self._cost.checked(candidate.cost, candidate.trains) for candidate in added]),
+            np.array([self._taken(candidate) for candidate in added]).reshape(len(added), len(self._used)),
+            np.array([candidate.measured for candidate in added]),
+            np.array([candidate.label for candidate in added], dtype=np.str_),
+        )
+        both = _stacked([pool, further])
+        return take(both, np.lexsort((*(~both.members).T[::-1], both.members.sum(axis=1))))
+
+    def _taken(self, candidate: Candidate) -> list[float]:
+        taken = []
+        for resource, table in zip(self.resources, self._used, strict=True):
+            if resource.name not in candidate.resources:
+                raise ValueError(
+                    f"Candidate {group_name(candidate.trains)} does not say what it takes of {resource.name!r}."
+                    f" Pass Candidate(..., resources={{{resource.name!r}: ...}})."
+                )
+            taken.append(table.checked(candidate.resources[resource.name], candidate.trains))
+        return taken
 
 
-def listed_groups(gains: GainModel, max_size: int | None) -> BoolArray | None:
+def listed_groups(gains: GainModel, max_size: int | None, further: Groups = ()) -> BoolArray | None:
     """All groups that may be chosen, [n, T] with columns in alphabetical order; None if there are too many to list.
 
-    For a `GainTable` these are the measured groups and every task alone; for a model that predicts, all groups.
+    For a `GainTable` these are the measured groups, every task alone and the further groups; for a model that
+    predicts, all groups.
     """
     tasks = tuple(sorted(gains.tasks))
     largest = len(tasks) if max_size is None else min(max_size, len(tasks))
     if isinstance(gains, GainTable):
-        members = np.concatenate([np.eye(len(tasks), dtype=np.bool_), membership(gains.groups, tasks)])
+        measured = membership([*gains.groups, *further], tasks)
+        members = np.concatenate([np.eye(len(tasks), dtype=np.bool_), measured])
         return in_order(members[members.sum(axis=1) <= largest])
     if sum(comb(len(tasks), size) for size in range(1, largest + 1)) > MOST_LISTED:
         return None
     return np.concatenate([_of_size(len(tasks), size) for size in range(1, largest + 1)])
 
 
-def first_groups(gains: GainModel, max_size: int | None) -> BoolArray:
+def first_groups(gains: GainModel, max_size: int | None, further: Groups = ()) -> BoolArray:
     """Where to start when not all groups can be listed, [n, T] with columns in alphabetical order.
 
     Every task alone, all tasks together, all pairs (up to 60 tasks), around every task the tasks that go best with
     it in pairs, in growing numbers, the rest of the tasks for each of these, and partitions into groups of such
-    sizes, so that a budget of `T / max_size` networks is enough; none is larger than `max_size`.
+    sizes, so that a budget of `T / max_size` networks is enough; none is larger than `max_size`. And the further
+    groups, of any size.
     """
     tasks = tuple(sorted(gains.tasks))
     count = len(tasks)
@@ -168,7 +222,8 @@ def first_groups(gains: GainModel, max_size: int | None) -> BoolArray:
     parts = [_partition(rank, int(size)) for size in sizes]
     everything = [np.ones((1, count), dtype=np.bool_)] if largest == count else []
     listed = [pairs] if count <= MOST_TASKS_FOR_PAIRS and largest >= 2 else []
-    return in_order(np.concatenate([around, rest, *parts, *listed, *everything]))
+    given = membership(tuple(map(tuple, further)), tasks)
+    return in_order(np.concatenate([around, rest, *parts, *listed, *everything, given]))
 
 
 def in_order(members: BoolArray) -> BoolArray:
@@ -176,63 +231,22 @@ def in_order(members: BoolArray) -> BoolArray:
     return members[_first_in_order(members)]
 
 
-def with_extra(pool: Pool, extra: Iterable[Candidate]) -> Pool:
-    """The pool with further networks; of equals the pool's own stands first.
-
-    Raises:
-        ValueError: If a candidate's gains are not one finite number for each of its tasks, or its cost is negative.
-    """
-    added = list(extra)
-    if not added:
-        return pool
-    members = membership([candidate.trains for candidate in added], pool.tasks)
-    mean = np.full(members.shape, np.nan)
-    for row, candidate in enumerate(added):
-        if set(candidate.gains) != set(candidate.trains):
-            raise ValueError(
-                f"Candidate {group_name(candidate.trains)} needs one gain for each of its tasks."
-                f" Got gains of {', '.join(candidate.gains) or 'none'}."
-            )
-        mean[row, members[row]] = [candidate.gains[task] for task in pool.tasks if task in candidate.gains]
-    _refuse_not_finite(mean, members, [candidate.trains for candidate in added], pool.tasks, "gain")
-    both = Pool(
-        pool.tasks,
-        np.concatenate([pool.members, members]),
-        np.concatenate([pool.mean, mean]),
-        np.concatenate([pool.std, np.where(members, 0.0, np.nan)]),
-        np.concatenate([pool.cost, [_checked_cost(candidate.cost, candidate.trains) for candidate in added]]),
-        np.concatenate([pool.measured, [candidate.measured for candidate in added]]),
-        np.concatenate([pool.labels, np.array([candidate.label for candidate in added], dtype=np.str_)]),
-    )
-    return take(both, np.lexsort((*(~both.members).T[::-1], both.members.sum(axis=1))))
-
-
-def take(pool: Pool, rows: NDArray[np.intp]) -> Pool:
+def take(pool: Pool, rows: NDArray[np.intp] | BoolArray) -> Pool:
     """Some candidates of a pool, in the given order."""
-    return Pool(
-        pool.tasks,
-        pool.members[rows],
-        pool.mean[rows],
-        pool.std[rows],
-        pool.cost[rows],
-        pool.measured[rows],
-        pool.labels[rows],
-    )
+    return Pool(pool.tasks, *(getattr(pool, name)[rows] for name in _COLUMNS))
 
 
 def merge(pools: Sequence[Pool]) -> Pool:
     """The candidates of several pools without extra networks; a group is kept once."""
-    members = np.concatenate([pool.members for pool in pools])
-    stacked = Pool(
-        pools[0].tasks,
-        members,
-        np.concatenate([pool.mean for pool in pools]),
-        np.concatenate([pool.std for pool in pools]),
-        np.concatenate([pool.cost for pool in pools]),
-        np.concatenate([pool.measured for pool in pools]),
-        np.concatenate([pool.labels for pool in pools]),
-    )
-    return take(stacked, _first_in_order(members))
+    both = _stacked(pools)
+    return take(both, _first_in_order(both.members))
+
+
+def _stacked(pools: Sequence[Pool]) -> Pool:
+    return Pool(pools[0].tasks, *(np.concatenate([getattr(pool, name) for pool in pools]) for name in _COLUMNS))
+
+
+_COLUMNS = ("members", "mean", "std", "cost", "used", "measured", "labels")
 
 
 def _partition(rank: NDArray[np.intp], size: int) -> BoolArray:
@@ -259,20 +273,6 @@ def _of_size(count: int, size: int) -> BoolArray:
     members = np.zeros((len(chosen), count), dtype=np.bool_)
     members[np.arange(len(chosen))[:, None], chosen] = True
     return members
-
-
-def _group_of(key: Collection[str], tasks: tuple[str, ...]) -> frozenset[str]:
-    if isinstance(key, str):
-        key = (key,) if key in tasks else tuple(key.split("+"))
-    membership([key], tasks)
-    return frozenset(key)
-
-
-def _checked_cost(cost: float, group: Collection[str]) -> float:
-    if not (np.isfinite(cost) and cost >= 0):
-        name = group if isinstance(group, str) else group_name(group)
-        raise ValueError(f"The cost of group {name} must be a finite number, 0 or more. Got {cost!r}.")
-    return float(cost)
 
 
 def _refuse_not_finite(

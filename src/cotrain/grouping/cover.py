@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cotrain.grouping.gains import FloatArray
-from cotrain.grouping.program import NOT_SERVED, Program
+from cotrain.grouping.program import NOT_SERVED, SLACK, Program
 from cotrain.grouping.relaxation import Relaxation, relax
 
 OPTIMAL_GAP = 1e-6
@@ -17,9 +16,6 @@ OPTIMAL_GAP = 1e-6
 
 TIE = 1e-9
 """Choices whose scaled values differ by less are tied."""
-
-BUDGET_SLACK = 1e-9
-"""Rounding that a sum of costs is forgiven."""
 
 FIRST_COLUMNS = 100
 """Columns of the first exact solve; it rarely needs a second, with more."""
@@ -51,15 +47,15 @@ def choose(program: Program, start: NDArray[np.intp], deadline: float) -> Choice
     """
     chosen = exchange(program, start, deadline)
     relaxation = relax(program, chosen, deadline)
-    value, bound, limit = cover_value(program.worth, chosen), relaxation.bound, FIRST_COLUMNS
+    value, bound, limit = program.value(chosen), relaxation.bound, FIRST_COLUMNS
     while bound > value + TIE and time.monotonic() < deadline:
         reach = relaxation.bound_with()
         able = np.flatnonzero(reach > value + TIE)
         kept = np.union1d(able[np.argsort(-reach[able], kind="stable")[:limit]], chosen)
         found, most = program.subset(kept).best(deadline)
-        if len(found) and cover_value(program.worth, kept[found]) > value:
+        if len(found) and program.value(kept[found]) > value:
             chosen = exchange(program, kept[found], deadline)
-            value = cover_value(program.worth, chosen)
+            value = program.value(chosen)
         left_out = reach[np.setdiff1d(able, kept)]
         bound = max(value, min(bound, max(most, left_out.max(initial=-np.inf))))
         if len(left_out) == 0 or limit == MOST_COLUMNS:
@@ -68,26 +64,25 @@ def choose(program: Program, start: NDArray[np.intp], deadline: float) -> Choice
     optimal = bound <= value + OPTIMAL_GAP
     if optimal:
         chosen = _break_ties(program, chosen, relaxation, deadline)
-        value = cover_value(program.worth, chosen)
+        value = program.value(chosen)
     return Choice(chosen, value, max(bound, value), optimal)
 
 
-def cover_value(worth: FloatArray, chosen: NDArray[np.intp]) -> float:
-    """The worth of a choice, each task served by its best chosen column; minus infinity if one has none."""
-    return float(worth[chosen].max(axis=0).sum())
-
-
 def exchange(program: Program, start: NDArray[np.intp], deadline: float) -> NDArray[np.intp]:
-    """Adds a column, or else exchanges one for another, while that raises the worth within the budget."""
-    worth = np.where(np.isfinite(program.worth), program.worth, NOT_SERVED)
+    """Adds a column, or else exchanges one for another, while that raises the worth within all limits.
+
+    Disjoint columns, or columns that must each serve, cannot be judged one by one: they are left as they are.
+    """
+    if program.disjoint or program.each_serves:
+        return np.sort(start)
+    worth = np.where(program.able, program.worth, NOT_SERVED)
     chosen = list(start)
     value = float(worth[chosen].max(axis=0).sum())
     while time.monotonic() < deadline:
         for dropped in [None, *chosen]:
-            kept = [column for column in chosen if column != dropped]
-            room = program.budget - program.cost[kept].sum() + BUDGET_SLACK
+            kept = np.array([column for column in chosen if column != dropped], dtype=np.intp)
             served = worth[kept].max(axis=0, initial=NOT_SERVED)
-            reached = np.where(program.cost <= room, np.maximum(worth, served).sum(axis=1), -np.inf)
+            reached = np.where(_fits(program, kept), np.maximum(worth, served).sum(axis=1), -np.inf)
             best = int(reached.argmax())
             if reached[best] > value + TIE:
                 chosen, value = [*kept, best], float(reached[best])
@@ -97,24 +92,32 @@ def exchange(program: Program, start: NDArray[np.intp], deadline: float) -> NDAr
     return np.sort(np.array(chosen, dtype=np.intp))
 
 
+def _fits(program: Program, kept: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """[n], whether each column fits beside the kept ones."""
+    within = program.cost <= program.budget - program.cost[kept].sum() + SLACK
+    if len(program.limits.limit):
+        within = within & (program.limits.each <= program.limits.room(kept)[:, None] + SLACK).all(axis=0)
+    return np.asarray(within)
+
+
 def _break_ties(
     program: Program, chosen: NDArray[np.intp], relaxation: Relaxation, deadline: float
 ) -> NDArray[np.intp]:
     """An equal choice at the lowest cost; then single exchanges for fewer tasks and an earlier place."""
-    floor = cover_value(program.worth, chosen) - TIE
+    floor = program.value(chosen) - TIE
     tied = np.flatnonzero(relaxation.bound_with() >= floor)
-    size = np.isfinite(program.worth).sum(axis=1)
     if len(tied) > MOST_TIED_COLUMNS:
         tied = np.union1d(tied[np.argsort(program.cost[tied], kind="stable")[:MOST_TIED_COLUMNS]], chosen)
     small = program.subset(tied)
     while time.monotonic() < deadline:
-        less = float(program.cost[chosen].sum()) - 2 * BUDGET_SLACK
+        less = float(program.cost[chosen].sum()) - 2 * SLACK
+        if less < 0:
+            break
         found, _ = replace(small, budget=less).best(deadline)
-        if len(found) == 0 or small.cost[found].sum() > less or cover_value(small.worth, found) < floor:
+        if len(found) == 0 or small.cost[found].sum() > less or small.value(found) < floor:
             break
         chosen = tied[found]
-    place = np.lexsort((np.arange(len(tied)), size[tied], small.cost))
-    ranked = tied[place]
+    ranked = tied[np.argsort(small.cost, kind="stable")]
     while (simpler := _simpler(program, chosen, ranked, floor)) is not None:
         chosen = simpler
     return chosen
@@ -127,12 +130,15 @@ def _simpler(
     rank = {int(column): position for position, column in enumerate(ranked)}
     for column in sorted(chosen.tolist(), key=rank.__getitem__, reverse=True):
         kept: NDArray[np.intp] = chosen[chosen != column]
-        if len(kept) and cover_value(program.worth, kept) >= floor:
+        if len(kept) and program.value(kept) >= floor and program.allows(kept):
             return kept
+        if program.disjoint or program.each_serves:
+            continue
         before = ranked[: rank[column]]
         served = program.worth[kept].max(axis=0, initial=-np.inf)
         reached = np.maximum(program.worth[before], served).sum(axis=1)
-        fits = before[(reached >= floor) & (program.cost[before] <= program.cost[column])]
-        if len(fits):
-            return np.sort(np.append(kept, fits[0]))
+        fits = _fits(program, kept)[before] & (program.cost[before] <= program.cost[column])
+        fit = before[(reached >= floor) & fits]
+        if len(fit):
+            return np.sort(np.append(kept, fit[0]))
     return None

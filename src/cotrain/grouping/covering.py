@@ -1,16 +1,22 @@
-"""A first choice of groups that covers all tasks within the budget, or the reason why there is none."""
+"""A first choice of groups that respects every limit, or the reason why there is none."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cotrain.grouping.candidates import Pool
-from cotrain.grouping.cover import BUDGET_SLACK
-from cotrain.grouping.gains import group_name
-from cotrain.grouping.program import LEAST_COST, cheapest_cover
+from cotrain.grouping.constraints import contradiction
+from cotrain.grouping.gains import FloatArray, group_name
+from cotrain.grouping.program import LEAST_COST, SLACK, Program
+from cotrain.grouping.requirements import Requirement, restricted_program
+
+__all__ = ["covering"]
 
 MOST_LETTERS = 200
 """How much of the groups an error message lists."""
@@ -18,38 +24,117 @@ MOST_LETTERS = 200
 PROVEN = 1e-6
 """HiGHS's own tolerance on the least cost."""
 
+MOST_COUNTS = 5
+"""Disjoint groups of equal size are tried for up to this number of them, and every task alone."""
 
-def covering(pool: Pool, budget: float, max_size: int | None, deadline: float) -> NDArray[np.intp]:
-    """Rows of candidates that cover all tasks within the budget, whatever they are worth.
+FIRST_ANSWER = 1.0
+"""Seconds that the search for any choice at all is always given, whatever the time limit."""
+
+
+def covering(
+    pool: Pool,
+    worth: FloatArray,
+    budget: float,
+    max_size: int | None,
+    deadline: float,
+    required: Sequence[Requirement] = (),
+    n_networks: int | None = None,
+) -> NDArray[np.intp]:
+    """Rows of candidates that cover all tasks within the budget and all requirements, whatever they are worth.
+
+    Args:
+        pool: n candidates.
+        worth: [n, T], minus infinity where a candidate does not hold the task.
+        budget: The budget.
+        max_size: Of the candidates, for messages.
+        deadline: When to stop, as `time.monotonic` counts; but see `FIRST_ANSWER`.
+        required: What else must hold.
+        n_networks: The number of networks that the requirements ask for.
 
     Raises:
-        ValueError: If there are none; the message names the smallest budget for which there are.
+        ValueError: If there are none. If a larger budget is enough, the message names the smallest; else it names
+            requirements that contradict each other, none of which can be left out for that.
     """
-    chosen, least = _greedy(pool), -np.inf
-    if pool.cost[chosen].sum() > budget + BUDGET_SLACK:
-        exact, least = cheapest_cover(pool.members, pool.cost, deadline)
-        chosen = exact if len(exact) else chosen
-    cheapest = float(pool.cost[chosen].sum())
-    if cheapest <= budget + BUDGET_SLACK:
-        return chosen
+    program, alive = restricted_program(worth, pool, budget, required)
+    if program.disjoint or n_networks is not None:
+        counts = {n_networks} if n_networks is not None else {*range(1, MOST_COUNTS + 1), len(pool.tasks)}
+        starts = [start for start in (_balanced(program, count) for count in counts) if program.allows(start)]
+        if starts:
+            return alive[np.sort(max(starts, key=program.value))]
+    chosen = _greedy(program)
+    if program.allows(chosen):
+        return alive[chosen]
+    if not replace(program, budget=np.inf).allows(chosen):
+        chosen = chosen[:0]
+    exact, least = _cheapest(program, program.cost, deadline)
+    chosen = exact if len(exact) else chosen
     size = "" if max_size is None else f" of at most {max_size} tasks each"
-    groups = shorten(", ".join(group_name(pool.names(row)) for row in chosen), MOST_LETTERS)
+    none = f"No choice among the {len(pool.members)} candidate groups{size} covers all {len(pool.tasks)} tasks within"
+    if len(chosen) == 0 and least < np.inf:
+        raise ValueError(f"{none} all constraints, as far as the time allowed to search. Allow more time.")
+    if len(chosen) == 0:
+        raise _refusal(worth, pool, required, deadline, f" for the {len(pool.members)} candidate groups{size}")
+    cheapest = float(program.cost[chosen].sum())
+    if cheapest <= budget + SLACK:
+        return alive[chosen]
+    groups = shorten(", ".join(group_name(pool.names(row)) for row in alive[chosen]), MOST_LETTERS)
     found = f"The smallest budget that does is {cheapest:g}, with {groups}."
     if least < cheapest - PROVEN:
         found = f"In the time given, {cheapest:g} was found to be enough, with {groups}. Allow more time or budget."
-    raise ValueError(
-        f"No choice among the {len(pool.members)} candidate groups{size} covers all {len(pool.tasks)} tasks within"
-        f" budget={budget:g}. {found}"
-    )
+    raise ValueError(f"{none} budget={budget:g}. {found}")
 
 
-def _greedy(pool: Pool) -> NDArray[np.intp]:
-    """The candidate with the most new tasks per cost, again and again."""
-    missing = np.ones(len(pool.tasks), dtype=np.bool_)
+def _greedy(program: Program) -> NDArray[np.intp]:
+    """The column with the most new tasks per cost, again and again; not all tasks if none of the rest fits."""
+    missing = np.ones(program.worth.shape[1], dtype=np.bool_)
     chosen: list[int] = []
     while missing.any():
-        new = (pool.members & missing).sum(axis=1)
-        best = int(np.argmax(np.where(new > 0, new / np.maximum(pool.cost, LEAST_COST), -1.0)))
+        new = (program.able & missing).sum(axis=1)
+        if program.disjoint:
+            new[(program.able & ~missing).any(axis=1)] = 0
+        if new.max(initial=0) == 0:
+            break
+        best = int(np.argmax(np.where(new > 0, new / np.maximum(program.cost, LEAST_COST), -1.0)))
         chosen.append(best)
-        missing &= ~pool.members[best]
+        missing &= ~program.able[best]
     return np.array(chosen, dtype=np.intp)
+
+
+def _balanced(program: Program, n_networks: int) -> NDArray[np.intp]:
+    """The column that is nearest to an equal share of the tasks that are left, again and again; no two overlap."""
+    missing = np.ones(program.worth.shape[1], dtype=np.bool_)
+    size = program.able.sum(axis=1)
+    gross = np.where(program.able, program.worth, 0.0).sum(axis=1)
+    chosen: list[int] = []
+    for left in range(n_networks, 0, -1):
+        fits = ~(program.able & ~missing).any(axis=1) & (missing.sum() - size >= left - 1)
+        if not fits.any():
+            break
+        away = np.where(fits, np.abs(size - missing.sum() / left), np.inf)
+        chosen.append(int(np.lexsort((-gross, program.cost, away))[0]))
+        missing &= ~program.able[chosen[-1]]
+    return np.array(chosen, dtype=np.intp)
+
+
+def _cheapest(program: Program, charge: FloatArray, deadline: float) -> tuple[NDArray[np.intp], float]:
+    if not program.able.any(axis=0).all():
+        return np.empty(0, np.intp), np.inf
+    return program.cheapest(charge, max(deadline, time.monotonic() + FIRST_ANSWER))
+
+
+def _refusal(worth: FloatArray, pool: Pool, required: Sequence[Requirement], deadline: float, among: str) -> ValueError:
+    """The error for requirements that no budget can meet: of these it names a set that has no needless member."""
+    kept = list(required)
+    for each in required:
+        others = [other for other in kept if other is not each]
+        program, _ = restricted_program(worth, pool, np.inf, others)
+        if _cheapest(program, np.zeros(len(program.cost)), deadline)[1] == np.inf:
+            kept = others
+    if len(kept) == 1 and kept[0].resource is not None:
+        others = [other for other in required if other is not kept[0]]
+        program, alive = restricted_program(worth, pool, np.inf, others)
+        used = pool.used[alive, kept[0].resource]
+        chosen, _ = _cheapest(program, used, deadline)
+        if len(chosen):
+            among += f": the smallest limit that can be is {used[chosen].sum():g}"
+    return contradiction([each.name for each in kept], among)

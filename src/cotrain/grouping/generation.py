@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cotrain.grouping.candidates import Candidate, Pool, Valuer, first_groups, in_order, merge, take, with_extra
-from cotrain.grouping.cover import TIE, cover_value, exchange
+from cotrain.grouping.appraisal import Appraisal
+from cotrain.grouping.candidates import Candidate, Pool, Valuer, first_groups, in_order, merge, take
+from cotrain.grouping.constraints import Constraints
+from cotrain.grouping.cover import TIE, exchange
 from cotrain.grouping.covering import covering
 from cotrain.grouping.gains import BoolArray, FloatArray
+from cotrain.grouping.legal_groups import legal, repaired, task_blocks
 from cotrain.grouping.program import NOT_SERVED, Program, largest_worth
 from cotrain.grouping.relaxation import PRICE_TOLERANCE, near_prices, reduced_values
 
@@ -33,12 +37,12 @@ PATIENCE = 3
 
 def generated_pool(
     valuer: Valuer,
-    value_of: Callable[[Pool], FloatArray],
+    appraisal: Appraisal,
     budget: float,
     extra: Sequence[Candidate],
     deadline: float,
-) -> tuple[Pool, NDArray[np.intp]]:
-    """The first candidates and all that column generation adds to them, with the extra networks; and a good choice.
+) -> Pool:
+    """The first candidates and all that column generation adds to them, with the extra networks.
 
     With dual prices `pi` of the tasks and `mu` of the budget, a missing group is worth having if
     `sum over its tasks of max(0, worth - pi) > mu * cost`. The best groups at hand are improved towards that by
@@ -47,7 +51,7 @@ def generated_pool(
 
     Args:
         valuer: Values groups.
-        value_of: What each of a pool's candidates is worth [n, T] for the objective, in any unit.
+        appraisal: Says what candidates are worth. An exact number of networks is left to the choice among the pool.
         budget: The budget.
         extra: Networks outside the gain model.
         deadline: When to stop, as `time.monotonic` counts.
@@ -55,69 +59,106 @@ def generated_pool(
     Raises:
         ValueError: If the first candidates cannot cover all tasks within the budget.
     """
-    base = pool = valuer.value(first_groups(valuer.gains, valuer.max_size))
-    scale = largest_worth(value_of(base))
-
-    def worth_of(some: Pool) -> FloatArray:
-        return value_of(some) / scale
-
-    now = with_extra(pool, extra)
-    chosen = covering(now, budget, valuer.max_size, deadline)
+    search = _Search(valuer, appraisal.with_many_networks(), budget, tuple(extra), deadline)
+    base = pool = valuer.value(search.first())
+    search = replace(search, scale=largest_worth(search.worth(base)))
+    now, program, chosen = search.start(pool)
     best_value, waited = -np.inf, 0
     while True:
-        program = Program(worth_of(now), now.cost, budget)
         chosen = exchange(program, chosen, deadline)
-        value = cover_value(program.worth, chosen)
+        value = program.value(chosen)
         waited = 0 if value > best_value + TIE else waited + 1
         best_value = max(value, best_value)
         if waited == PATIENCE or time.monotonic() > deadline:
-            return now, chosen
+            return valuer.with_extra(pool, extra)
         prices = near_prices(program, chosen, deadline)
         leaders = np.argsort(-prices.reduced, kind="stable")[:SEEDS]
         seeds = now.members[np.union1d(leaders, chosen)]
-        found = _improve(valuer, worth_of, (prices.pi, prices.mu), 0.0, seeds, deadline)
+        found = search.improve((prices.pi, prices.mu), 0.0, seeds)
         for column in chosen:
             # What the other chosen groups give each task is its price for whoever takes the place of this one.
             others = chosen[chosen != column]
             served = program.worth[others].max(axis=0, initial=NOT_SERVED)
             own = reduced_values(program.worth[[column]], program.cost[[column]], served, prices.mu)
-            found += _improve(valuer, worth_of, (served, prices.mu), float(own[0]), now.members[[column]], deadline)
-        without_helpers = np.arange(len(chosen))[:, None] == program.worth[chosen].argmax(axis=0)
-        found.append(valuer.value(in_order(without_helpers[without_helpers.any(axis=1)])))
+            found += search.improve((served, prices.mu), float(own[0]), now.members[[column]])
+        found += search.without_helpers(program.worth[chosen])
         grown = merge([pool, *found])
         if len(grown.members) == len(pool.members):
-            return now, chosen
+            return valuer.with_extra(pool, extra)
         if len(grown.members) > MOST_CANDIDATES + len(base.members):
-            reduced = reduced_values(worth_of(grown), grown.cost, prices.pi, prices.mu)
+            reduced = reduced_values(search.worth(grown), grown.cost, prices.pi, prices.mu)
             best = np.sort(np.argsort(-reduced, kind="stable")[:MOST_CANDIDATES])
             grown = merge([base, valuer.value(in_order(now.members[chosen])), take(grown, best)])
         pool, before = grown, take(now, chosen)
-        now = with_extra(pool, extra)
+        now, program = search.program(pool)
         chosen = _rows_of(before, now)
 
 
-def _improve(
-    valuer: Valuer,
-    worth_of: Callable[[Pool], FloatArray],
-    prices: tuple[FloatArray, float],
-    floor: float,
-    seeds: BoolArray,
-    deadline: float,
-) -> list[Pool]:
-    """The groups within a few moves of the seeds [k, T] that are worth more than the floor at these prices."""
-    found: list[Pool] = []
-    for step in range(STEPS):
-        if time.monotonic() > deadline:
-            break
-        tried = valuer.value(_neighbours(seeds, valuer.max_size, swap=step == 0))
-        reduced = reduced_values(worth_of(tried), tried.cost, *prices)
-        better = np.flatnonzero(reduced > floor + PRICE_TOLERANCE)
-        if len(better) == 0:
-            break
-        better = better[np.argsort(-reduced[better], kind="stable")]
-        found.append(take(tried, np.sort(better[: MOST_CANDIDATES // STEPS])))
-        seeds = tried.members[better[:SEEDS]]
-    return found
+@dataclass(frozen=True)
+class _Search:
+    """What does not change while candidates are sought; see `generated_pool`."""
+
+    valuer: Valuer
+    appraisal: Appraisal
+    budget: float
+    extra: tuple[Candidate, ...]
+    deadline: float
+    scale: float = 1.0
+
+    @property
+    def constraints(self) -> Constraints:
+        """What groups must respect."""
+        return self.appraisal.constraints
+
+    def first(self) -> BoolArray:
+        """[n, T], the first groups, made to respect sizes and links."""
+        groups = first_groups(self.valuer.gains, self.valuer.max_size, self.constraints.trained)
+        return repaired(groups, self.constraints, self.valuer.tasks)
+
+    def worth(self, pool: Pool) -> FloatArray:
+        """[n, T], scaled as a program expects."""
+        return self.appraisal.allowed_worth(pool) / self.scale
+
+    def program(self, pool: Pool) -> tuple[Pool, Program]:
+        """The candidates of a pool that can serve, with the extra networks, and the program over them."""
+        now = self.valuer.with_extra(pool, self.extra)
+        program, alive = self.appraisal.program(now, self.budget)
+        return take(now, alive), replace(program, worth=program.worth / self.scale)
+
+    def start(self, pool: Pool) -> tuple[Pool, Program, NDArray[np.intp]]:
+        """The same with a choice that respects all limits."""
+        everything = self.valuer.with_extra(pool, self.extra)
+        worth, required = self.appraisal.worth(everything), self.appraisal.required(everything)
+        chosen = covering(everything, worth, self.budget, self.valuer.max_size, self.deadline, required)
+        now, program = self.program(pool)
+        return now, program, _rows_of(take(everything, chosen), now)
+
+    def improve(self, prices: tuple[FloatArray, float], floor: float, seeds: BoolArray) -> list[Pool]:
+        """The groups within a few moves of the seeds [k, T] that are worth more than the floor at these prices."""
+        tasks = self.valuer.tasks
+        blocks = task_blocks(self.constraints, tasks)
+        found: list[Pool] = []
+        for step in range(STEPS):
+            if time.monotonic() > self.deadline:
+                break
+            near = legal(_neighbours(seeds, blocks, swap=step == 0), self.constraints, tasks)
+            if len(near) == 0:
+                break
+            tried = self.valuer.value(in_order(near))
+            reduced = reduced_values(self.worth(tried), tried.cost, *prices)
+            better = np.flatnonzero(reduced > floor + PRICE_TOLERANCE)
+            if len(better) == 0:
+                break
+            better = better[np.argsort(-reduced[better], kind="stable")]
+            found.append(take(tried, np.sort(better[: MOST_CANDIDATES // STEPS])))
+            seeds = tried.members[better[:SEEDS]]
+        return found
+
+    def without_helpers(self, worth: FloatArray) -> list[Pool]:
+        """The tasks that each of the chosen networks [k, T] serves, as groups."""
+        serving = np.arange(len(worth))[:, None] == worth.argmax(axis=0)
+        groups = legal(serving[serving.any(axis=1)], self.constraints, self.valuer.tasks)
+        return [self.valuer.value(in_order(groups))] if len(groups) else []
 
 
 def _rows_of(some: Pool, pool: Pool) -> NDArray[np.intp]:
@@ -126,13 +167,10 @@ def _rows_of(some: Pool, pool: Pool) -> NDArray[np.intp]:
     return np.asarray((same & (pool.labels == some.labels[:, None])).argmax(axis=1))
 
 
-def _neighbours(groups: BoolArray, max_size: int | None, *, swap: bool) -> BoolArray:
-    """[m, T], all groups that differ by one task, or also by one task exchanged for another."""
-    count = groups.shape[1]
-    toggle = np.eye(count, dtype=np.bool_)
-    if swap and count <= MOST_TASKS_TO_SWAP:
-        first, second = np.triu_indices(count, 1)
+def _neighbours(groups: BoolArray, blocks: BoolArray, *, swap: bool) -> BoolArray:
+    """[m, T], all groups that differ by one block of tasks, or also by one block exchanged for another."""
+    toggle = blocks
+    if swap and len(blocks) <= MOST_TASKS_TO_SWAP:
+        first, second = np.triu_indices(len(blocks), 1)
         toggle = np.concatenate([toggle, toggle[first] | toggle[second]])
-    near = (groups[:, None, :] ^ toggle[None]).reshape(-1, count)
-    size = near.sum(axis=1)
-    return in_order(near[(size >= 1) & (size <= (max_size or count))])
+    return (groups[:, None, :] ^ toggle[None]).reshape(-1, groups.shape[1])

@@ -56,7 +56,7 @@ class Grouping:
     Attributes:
         groups: The networks.
         value: The objective, recomputed from the groups; NaN if no gain model has valued them.
-        bound: No choice within the budget is worth more than this; None if nothing was proven.
+        bound: No choice within the budget and the constraints is worth more than this; None if nothing was proven.
         status: "optimal" (proven: `gap` within 1e-6 of the largest worth of a task), "time_limit" (value and bound
             are valid), "heuristic" (the best of `n_candidates` candidates, of a problem too large to list), "given"
             (the groups were chosen elsewhere) or "random".
@@ -64,7 +64,8 @@ class Grouping:
         seconds: How long that took.
         objective: "total_loss": `value` is the sum of losses saved over training every task alone, in units of the
             losses. "mean_gain": `value` is the (weighted) mean gain, 0.1 = 10 % less loss. "mean_score": the
-            same of scores, which rank groups and are no gains. Empty if not valued.
+            same of scores, which rank groups and are no gains. "worth": the total of a function of the groups. Empty
+            if not valued.
         value_at_mean: `value` without the deduction of `kappa` standard deviations.
         kappa: Standard deviations deducted from every gain.
         budget: The budget given, None if there was none.
@@ -109,6 +110,20 @@ class Grouping:
     def relative_gap(self) -> float | None:
         """`gap / |value|`; None without a bound or at value 0. Read it beside `gap`: values can be near 0."""
         return None if self.gap is None or self.value == 0 else self.gap / abs(self.value)
+
+    @property
+    def standing(self) -> str:
+        """In words, how much better another choice could be: "proven best", "within 2.1% of the best possible"."""
+        if self.status == "optimal":
+            return "proven best"
+        if self.status in ("given", "random"):
+            return f"{self.status}, not chosen for its value"
+        if self.gap is None:
+            return f"the best of {self.n_candidates} candidates, without proof"
+        words = f"at most {self.gap:.3g} below the best possible"
+        if self.relative_gap is not None and self.value > 0:
+            words = f"within {self.relative_gap:.1%} of the best possible"
+        return words + (" (stopped by the time limit)" if self.status == "time_limit" else "")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -178,12 +193,9 @@ class Grouping:
             if self.kappa > 0:
                 head += f" ({self.value_at_mean:.5g} without the deduction of {self.kappa:g} s.d.)"
             unverified = sum(not group.measured for group in self.groups)
-            head += f", {unverified} of the networks predicted only" if unverified else ", all measured"
-        head += f"; {self.status}"
-        if self.status == "heuristic":
-            head += f": the best of {self.n_candidates} candidates"
-        elif self.gap is not None:
-            head += f", gap {round(self.gap, 9):.2g}"  # below it is the solver's rounding
+            if self.objective != "worth":
+                head += f", {unverified} of the networks predicted only" if unverified else ", all measured"
+        head += f"; {self.standing}"
         return "\n".join([head, *lines])
 
 
@@ -191,6 +203,8 @@ _WORDS = {
     "total_loss": "total loss saved over training alone",
     "mean_gain": "mean gain over training alone",
     "mean_score": "mean score (which is no gain)",
+    "worth": "worth of the groups",
+    "density": "density",
 }
 
 

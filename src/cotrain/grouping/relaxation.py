@@ -31,9 +31,10 @@ PATIENCE = 8
 class Relaxation:
     """Prices and what follows from them, for any prices (Lagrange).
 
-    With `pi` [T] and `mu >= 0`, no choice is worth more than
-    `sum(pi) + mu * budget + sum over columns of max(0, reduced)`, where
-    `reduced = sum over tasks of max(0, worth - pi) - mu * cost`.
+    With `pi` [T], `mu >= 0` and `rho >= 0` [m], no choice is worth more than
+    `sum(pi) + mu * budget + rho @ limits + sum over columns of max(0, reduced)`, where
+    `reduced = sum over tasks of max(0, worth - pi) - mu * cost - rho @ rows`. Of a column that must serve all its
+    tasks the negative summands count too.
 
     Attributes:
         pi: [T], price of each task.
@@ -57,11 +58,15 @@ def reduced_values(worth: FloatArray, cost: FloatArray, pi: FloatArray, mu: floa
     return np.asarray(np.maximum(worth - pi, 0.0).sum(axis=1) - mu * cost)
 
 
-def price_at(program: Program, pi: FloatArray, mu: float) -> Relaxation:
-    """The bound that given prices prove for a program."""
-    reduced = reduced_values(program.worth, program.cost, pi, mu)
-    bound = float(pi.sum() + mu * program.budget + np.maximum(reduced, 0.0).sum())
-    return Relaxation(pi, mu, reduced, bound)
+def price_at(program: Program, pi: FloatArray, mu: float, rho: FloatArray | None = None) -> Relaxation:
+    """The bound that given prices prove for a program; without `rho` its rows are not priced."""
+    price = np.zeros(len(program.limits.limit)) if rho is None else rho
+    over = program.worth - pi
+    counted = program.able if program.disjoint else over > 0
+    value = np.where(counted, over, 0.0).sum(axis=1)
+    reduced = value - mu * program.cost - price @ program.limits.each
+    spent = mu * program.budget + price @ program.limits.limit
+    return Relaxation(pi, mu, reduced, float(pi.sum() + spent + np.maximum(reduced, 0.0).sum()))
 
 
 def near_prices(program: Program, start: NDArray[np.intp], deadline: float) -> Relaxation:
@@ -75,12 +80,13 @@ def near_prices(program: Program, start: NDArray[np.intp], deadline: float) -> R
         start: A feasible choice.
         deadline: When to stop, as `time.monotonic` counts; the bound is valid at any time.
     """
-    served = program.worth[start].max(axis=0)
-    pi, target, stride, waited = served, float(served.sum()), 1.0, 0
-    best = price_at(program, pi, 0.0)
+    pi = program.worth[start].max(axis=0)
+    target, stride, waited = program.value(start), 1.0, 0
+    best = min(price_at(program, pi, 0.0), price_at(program, _highest(program), 0.0), key=lambda each: each.bound)
     for _ in range(MOST_STEPS):
-        over = np.maximum(program.worth - pi, 0.0)
-        value = over.sum(axis=1)
+        over = program.worth - pi
+        serving = program.able if program.disjoint else over > 0
+        value = np.maximum(np.where(serving, over, 0.0).sum(axis=1), 0.0)
         taken, mu = _fill(value, program.cost, program.budget)
         now = price_at(program, pi, mu)
         if now.bound < best.bound:
@@ -90,7 +96,7 @@ def near_prices(program: Program, start: NDArray[np.intp], deadline: float) -> R
             if waited == PATIENCE:
                 stride, waited, pi = stride / 2, 0, best.pi
                 continue
-        slope = 1.0 - taken @ (over > 0)
+        slope = 1.0 - (taken * (value > 0)) @ serving
         steep = float(slope @ slope)
         if steep == 0 or best.bound <= target + PRICE_TOLERANCE or time.monotonic() > deadline:
             break
@@ -111,7 +117,7 @@ def relax(program: Program, start: NDArray[np.intp], deadline: float) -> Relaxat
     """
     best = near_prices(program, start, deadline)
     active = np.union1d(start, np.argsort(-best.reduced, kind="stable")[:COLUMNS_PER_ROUND])
-    while time.monotonic() < deadline and np.isfinite(program.worth[active]).sum() <= MOST_PAIRS:
+    while time.monotonic() < deadline and program.subset(active).size <= MOST_PAIRS:
         prices = program.subset(active).prices(deadline)
         if prices is None:
             break
@@ -123,6 +129,14 @@ def relax(program: Program, start: NDArray[np.intp], deadline: float) -> Relaxat
         order = np.argsort(-now.reduced[outside], kind="stable")
         active = np.union1d(active, outside[order[:COLUMNS_PER_ROUND]])
     return best
+
+
+def _highest(program: Program) -> FloatArray:
+    """[T], prices at which no column is worth having: of each task its best column's worth, or share of the worth."""
+    if not program.disjoint:
+        return np.asarray(program.worth.max(axis=0))
+    share = np.where(program.able, program.worth, 0.0).sum(axis=1) / program.able.sum(axis=1)
+    return np.asarray(np.where(program.able, share[:, None], -np.inf).max(axis=0))
 
 
 def _fill(value: FloatArray, cost: FloatArray, budget: float) -> tuple[FloatArray, float]:

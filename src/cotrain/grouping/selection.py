@@ -8,19 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cotrain.grouping.candidates import Candidate, Costs, Pool, Valuer, in_order, listed_groups, with_extra
-from cotrain.grouping.cover import choose
-from cotrain.grouping.covering import covering
-from cotrain.grouping.gains import FloatArray, GainModel, Groups, check_tasks, membership
-from cotrain.grouping.generation import generated_pool
-from cotrain.grouping.grouping import Group, Grouping, Status
-from cotrain.grouping.objective import Objective, ObjectiveName, Weights, make_objective
-from cotrain.grouping.program import Program, largest_worth
-
-GENERATION_SHARE = 0.5
-"""Share of the time limit for finding candidates; the rest is for choosing among them."""
+from cotrain.grouping.appraisal import Appraisal
+from cotrain.grouping.candidates import Candidate, Valuer, in_order
+from cotrain.grouping.constraints import Constraints
+from cotrain.grouping.costs import Costs
+from cotrain.grouping.gains import GainModel, Groups, check_tasks, membership
+from cotrain.grouping.grouping import Grouping
+from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
+from cotrain.grouping.problem import make_problem, valued_grouping
 
 
 def select_groups(
@@ -34,6 +30,7 @@ def select_groups(
     weights: Weights | None = None,
     kappa: float = 1.0,
     extra: Sequence[Candidate] = (),
+    constraints: Constraints | None = None,
 ) -> Grouping:
     """The networks to train under a budget; tasks may be in several, each is served by the one that is best for it.
 
@@ -60,44 +57,32 @@ def select_groups(
         kappa: Standard deviations deducted from every gain, against choosing what is only by chance predicted high.
             1 loses at most .002 of mean gain where 0 loses up to .012, on the tables it was tried on.
         extra: Further networks, such as single-task networks of half the size and cost.
+        constraints: What every choice must respect besides: resources, sizes, links, floors and numbers of networks.
 
     Returns:
-        The `Grouping`; its value is recomputed from the groups. A network that serves nobody is left out.
+        The `Grouping`; its value is recomputed from the groups. A network that serves nobody is left out. Where the
+        time ran out, it is the best that was found, with its bound; asking the gain model is not part of the limit.
 
     Raises:
         ValueError: If there are fewer than 2 tasks, a gain is not finite, an argument is out of range, or no choice
             of groups covers all tasks within the budget; the message then names the smallest budget that is enough.
+            If constraints contradict each other, it names them.
     """
     started = time.monotonic()
-    deadline = started + _checked_limit(time_limit)
+    deadline = started + checked_limit(time_limit)
     check_tasks(gains.tasks)
-    _check_budget(budget, counts_networks=costs is None and not extra)
-    if max_size is not None and max_size < 1:
-        raise ValueError(f"max_size must allow 1 task or more. Got {max_size}. Leave it out for no limit.")
-    goal = make_objective(gains, objective, weights, kappa)
-    valuer = Valuer(gains, costs, kappa, max_size)
-    listed = listed_groups(gains, max_size)
-    if listed is None:
-        share = started + GENERATION_SHARE * time_limit
-        pool, start = generated_pool(valuer, lambda some: _worth(some, gains.tasks, goal), budget, extra, share)
-    else:
-        pool = with_extra(valuer.value(listed), extra)
-        start = covering(pool, budget, max_size, deadline)
-    worth = _worth(pool, gains.tasks, goal)
-    scale = largest_worth(worth)
-    program = Program(worth / scale, pool.cost, budget)
-    choice = choose(program, start, deadline)
-    proven: Status = "optimal" if choice.optimal else "time_limit"
-    grouping = _grouping(pool, choice.columns, gains.tasks, goal, proven if listed is not None else "heuristic")
-    bound = max(choice.bound * scale, grouping.value)
-    return replace(
-        grouping,
-        bound=None if listed is None else bound,
-        pool_gap=bound - grouping.value,
-        solver="HiGHS" if listed is not None else "column generation, HiGHS",
-        seconds=time.monotonic() - started,
-        budget=float(budget),
+    respected = with_size(constraints, max_size)
+    check_budget(budget, counts_networks=costs is None and not extra, some_are_free=bool(respected.trained))
+    problem = make_problem(
+        gains,
+        make_objective(gains, objective, weights, kappa),
+        budget=budget,
+        costs=costs,
+        constraints=respected,
+        extra=extra,
+        time_limit=time_limit,
     )
+    return problem.solve(started, deadline)
 
 
 def serve_groups(
@@ -137,58 +122,38 @@ def serve_groups(
         )
     goal = make_objective(gains, objective, weights, kappa)
     pool = Valuer(gains, costs, kappa, None).value(in_order(members))
-    return _grouping(pool, np.arange(len(pool.members)), tasks, goal, "given")
+    return valued_grouping(pool, np.arange(len(pool.members)), Appraisal(goal, tasks, Constraints()), "given")
 
 
-def _checked_limit(time_limit: float) -> float:
+def with_size(constraints: Constraints | None, max_size: int | None) -> Constraints:
+    """The constraints with a further limit on the tasks of a network.
+
+    Raises:
+        ValueError: If the limit is below 1, or contradicts them.
+    """
+    known = Constraints() if constraints is None else constraints
+    if max_size is None:
+        return known
+    if max_size < 1:
+        raise ValueError(f"max_size must allow 1 task or more. Got {max_size}. Leave it out for no limit.")
+    return replace(known, max_size=max_size if known.max_size is None else min(max_size, known.max_size))
+
+
+def checked_limit(time_limit: float) -> float:
+    """The time limit, refused if it is not above 0."""
     if not time_limit > 0:
         raise ValueError(f"time_limit is a number of seconds above 0. Got {time_limit!r}.")
     return time_limit
 
 
-def _check_budget(budget: float, *, counts_networks: bool) -> None:
-    if not (math.isfinite(budget) and budget > 0) or (counts_networks and budget < 1):
+def check_budget(budget: float, *, counts_networks: bool, some_are_free: bool = False) -> None:
+    """Refuses a budget that is no number, allows no network or, where it counts networks, is not whole."""
+    least = 0 if some_are_free else 1
+    too_small = budget < least if counts_networks else not (budget > 0 or (some_are_free and budget == 0))
+    if not math.isfinite(budget) or too_small:
         raise ValueError(f"The budget must allow at least 1 network. Got budget={budget!r}. Pass budget=1 or more.")
     if counts_networks and budget != int(budget):
         raise ValueError(
             f"Without costs the budget counts networks and must be a whole number. Got budget={budget!r}."
             " Pass costs=... to budget anything else."
         )
-
-
-def _worth(pool: Pool, tasks: tuple[str, ...], goal: Objective) -> FloatArray:
-    """[n, T] in the pool's order of tasks."""
-    unit = goal.unit[np.argsort(np.array(tasks))]
-    return Objective(goal.name, unit, goal.kappa).worth(pool.mean, pool.std)
-
-
-def _grouping(pool: Pool, rows: NDArray[np.intp], tasks: tuple[str, ...], goal: Objective, status: Status) -> Grouping:
-    """The grouping of the chosen candidates, valued by plain addition over the tasks."""
-    worth = _worth(pool, tasks, goal)[rows]
-    server = worth.argmax(axis=0)
-    each = np.arange(len(pool.tasks))
-    certain = Objective(goal.name, goal.unit, kappa=0.0)
-    groups = []
-    for i, row in enumerate(rows):
-        if not (server == i).any():
-            continue
-        served = {pool.tasks[j] for j in np.flatnonzero(server == i)}
-        trained = pool.names(row)
-        groups.append(
-            Group(
-                trains=tuple(task for task in tasks if task in trained),
-                serves=tuple(task for task in tasks if task in served),
-                cost=float(pool.cost[row]),
-                measured=bool(pool.measured[row]),
-                label=str(pool.labels[row]),
-            )
-        )
-    return Grouping(
-        tuple(groups),
-        value=math.fsum(worth[server, each]),
-        value_at_mean=math.fsum(_worth(pool, tasks, certain)[rows][server, each]),
-        objective=goal.name,
-        kappa=goal.kappa,
-        status=status,
-        n_candidates=len(pool.members),
-    )
