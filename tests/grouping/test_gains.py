@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from cotrain.grouping.gains import GainModel, check_tasks, group_name, membership
+from cotrain.grouping.gains import GainModel, ListedGroups, check_tasks, group_name, membership
 from cotrain.grouping.pair_mean import PairMean
 from cotrain.grouping.table import GainTable
 
@@ -17,6 +18,17 @@ def test_membership_reads_any_collection_in_any_order():
 def test_membership_refuses(group, message):
     with pytest.raises(ValueError, match=message):
         membership([("a",), group], ("a", "b"))
+
+
+@pytest.mark.parametrize("tasks", ["abcd", "dbac", "abcdz"])
+def test_groups_that_know_their_table_are_as_any_others(tasks):
+    members = np.random.default_rng(0).random((20, 4)) < 0.5
+    members = members[members.any(axis=1)]
+    listed = ListedGroups.of(members, "abcd")
+    assert listed == tuple(tuple(task for task, there in zip("abcd", row, strict=True) if there) for row in members)
+    np.testing.assert_array_equal(membership(listed, tasks), membership(tuple(listed), tasks))
+    with pytest.raises(ValueError, match="unknown task"):
+        membership(listed, "abc")
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,40 @@ def test_a_plus_in_a_name_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="'a\\+b'"):
         GainTable(["a+b", "c"], [("c",)], [[NAN, 0]]).to_csv(tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_further_groups_make_a_new_table():
+    table = GainTable(["a", "b", "c"], [("b", "a")], [[0.1, 0.2, NAN]], [[0.01, 0.02, NAN]], [1, 2, 3])
+    longer = table.with_groups([{"c", "a"}], [[0.3, NAN, 0.4]])
+    assert table.groups == (("a", "b"),)
+    assert longer.groups == (("a", "b"), ("a", "c"))
+    np.testing.assert_array_equal(longer.gains, [[0.1, 0.2, NAN], [0.3, NAN, 0.4]])
+    np.testing.assert_array_equal(longer.std, [[0.01, 0.02, NAN], [0, NAN, 0]])
+    np.testing.assert_array_equal(longer.single_losses, [1, 2, 3])
+    noisy = table.with_groups([("a", "c")], [[0.3, NAN, 0.4]], [[0.1, NAN, 0.2]])
+    np.testing.assert_array_equal(noisy.std[1], [0.1, NAN, 0.2])
+    same = table.with_groups([], np.empty((0, 3)))
+    assert same.groups == table.groups
+    with pytest.raises(ValueError, match="Group a\\+b is there twice"):
+        table.with_groups([("a", "b")], [[0, 0, NAN]])
+    with pytest.raises(ValueError, match="gain of task 'c' in group a\\+c is not a finite"):
+        table.with_groups([("a", "c")], [[0, NAN, NAN]])
+    with pytest.raises(ValueError, match="std of group a\\+c is negative"):
+        table.with_groups([("a", "c")], [[0, NAN, 0]], [[0, NAN, -1]])
+
+
+def test_some_rows_make_a_new_table():
+    groups = [("a", "b"), ("a", "c"), ("b", "c")]
+    gains = [[0.1, 0.2, NAN], [0.3, NAN, 0.4], [NAN, 0.5, 0.6]]
+    table = GainTable(["a", "b", "c"], groups, gains, np.abs(gains), [1, 2, 3])
+    for keep in ([True, False, True], [0, 2], np.array([0, -1])):
+        some = table.rows(keep)
+        assert some.groups == (groups[0], groups[2])
+        np.testing.assert_array_equal(some.gains, [gains[0], gains[2]])
+        np.testing.assert_array_equal(some.std, [gains[0], gains[2]])
+        np.testing.assert_array_equal(some.single_losses, [1, 2, 3])
+    for nothing in ([], [False] * 3):
+        assert table.rows(nothing).groups == ()
+    assert table.rows([2, 0]).groups == (groups[2], groups[0])
+    with pytest.raises(ValueError, match="Group a\\+b is there twice"):
+        table.rows([0, 0])

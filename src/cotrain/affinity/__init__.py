@@ -6,6 +6,7 @@ from cotrain.affinity.controls import label_correlation
 from cotrain.affinity.data_map import DataMap, DataMaps
 from cotrain.affinity.kinship import dynamics_correlation, kinship, prediction_correlation
 from cotrain.affinity.learnability import Learnability, learnability
+from cotrain.affinity.linearized_outputs import LinearizedOutputs, LinearizedTask, linearized_outputs
 from cotrain.affinity.mastery import MASTERED, mastery
 from cotrain.affinity.projected_gradients import projected_gradients
 from cotrain.affinity.settled import reliability
@@ -22,6 +23,8 @@ __all__ = [
     "DataMaps",
     "FeatureKind",
     "Learnability",
+    "LinearizedOutputs",
+    "LinearizedTask",
     "TaskCorrelation",
     "TaskFeatures",
     "TaskGram",
@@ -32,6 +35,7 @@ __all__ = [
     "kinship_features",
     "label_correlation",
     "learnability",
+    "linearized_outputs",
     "mastery",
     "measuring_price",
     "prediction_correlation",

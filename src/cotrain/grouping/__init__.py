@@ -2,6 +2,9 @@
 
 from cotrain.grouping.affinity_clusters import AffinityClusters, cluster_affinity
 from cotrain.grouping.agreement import adjusted_rand_index
+from cotrain.grouping.auxiliaries import select_auxiliaries
+from cotrain.grouping.backends import Backend
+from cotrain.grouping.calibrated_gains import CalibratedGains
 from cotrain.grouping.candidates import Candidate
 from cotrain.grouping.cluster_sizes import ClusterSize, stability_by_size
 from cotrain.grouping.clustering import Clustering, ClusterMode, cluster_tasks
@@ -9,17 +12,29 @@ from cotrain.grouping.constraints import Constraints, Resource
 from cotrain.grouping.dendrogram import Dendrogram, task_dendrogram
 from cotrain.grouping.gains import GainModel
 from cotrain.grouping.grouping import Group, Grouping
+from cotrain.grouping.hamming_process import HammingProcess
+from cotrain.grouping.linearized_gains import LinearizedGains
+from cotrain.grouping.measured_losses import MeasuredLosses, Names, TrainGroups
+from cotrain.grouping.measured_pairs import MeasuredPairMean
+from cotrain.grouping.membership_ridge import MembershipRidge
 from cotrain.grouping.memberships import calibrated_fuzziness, fuzzy_memberships, loss_weights, sparse_memberships
 from cotrain.grouping.pair_mean import PairMean
 from cotrain.grouping.partition import partition_tasks
 from cotrain.grouping.partition_controls import between_share, difficulty_matched, difficulty_order, random_partition
 from cotrain.grouping.random_cover import random_cover, random_like
+from cotrain.grouping.remembered_gains import RememberedGains
+from cotrain.grouping.search import Round, Search, search_groups
 from cotrain.grouping.selection import select_groups, serve_groups
 from cotrain.grouping.stability import SelectionStability, selection_stability
+from cotrain.grouping.stacked_gains import DEFAULT_BACKENDS, StackedGains
 from cotrain.grouping.table import GainTable
+from cotrain.grouping.task_mean import TaskMean
 
 __all__ = [
+    "DEFAULT_BACKENDS",
     "AffinityClusters",
+    "Backend",
+    "CalibratedGains",
     "Candidate",
     "ClusterMode",
     "ClusterSize",
@@ -30,9 +45,21 @@ __all__ = [
     "GainTable",
     "Group",
     "Grouping",
+    "HammingProcess",
+    "LinearizedGains",
+    "MeasuredLosses",
+    "MeasuredPairMean",
+    "MembershipRidge",
+    "Names",
     "PairMean",
+    "RememberedGains",
     "Resource",
+    "Round",
+    "Search",
     "SelectionStability",
+    "StackedGains",
+    "TaskMean",
+    "TrainGroups",
     "adjusted_rand_index",
     "between_share",
     "calibrated_fuzziness",
@@ -46,6 +73,8 @@ __all__ = [
     "random_cover",
     "random_like",
     "random_partition",
+    "search_groups",
+    "select_auxiliaries",
     "select_groups",
     "selection_stability",
     "serve_groups",

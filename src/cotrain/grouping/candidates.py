@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, compress
+from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cotrain.grouping.constraints import Resource
 from cotrain.grouping.costs import Costs, CostTable
-from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, group_name, membership
+from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, ListedGroups, group_name, membership
 from cotrain.grouping.table import GainTable
 
 __all__ = ["Candidate", "Costs", "Pool", "Valuer", "first_groups", "in_order", "listed_groups", "merge", "take"]
@@ -110,7 +110,7 @@ class Valuer:
     def value(self, members: BoolArray) -> Pool:
         """The pool of the given groups: [n, T], columns as `tasks`, as `in_order` returns them."""
         tasks = self.tasks
-        names = [tuple(compress(tasks, row)) for row in members.tolist()]
+        names = ListedGroups.of(members, tasks)
         mean, std = self.gains.predict(names)
         place = np.argsort(np.array(self.gains.tasks))
         mean, std = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)

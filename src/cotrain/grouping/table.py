@@ -119,6 +119,37 @@ class GainTable:
         singles = _single_losses(values[0], row_of, tasks, path)
         return cls(tasks, groups, 1.0 - values[0] / singles, noise, singles)
 
+    def with_groups(self, groups: Groups, gains: ArrayLike, std: ArrayLike | None = None) -> GainTable:
+        """A new table with further groups; this one stays as it is.
+
+        Args:
+            groups: m groups that are not in the table yet.
+            gains: [m, T], NaN for tasks that are not in the group.
+            std: [m, T], the seed noise; None: 0.
+
+        Raises:
+            ValueError: As for a new table; a group that is already there counts as there twice.
+        """
+        members = membership(groups, self.tasks)
+        further = _member_values(gains, members, groups, self.tasks, "gain")
+        noise = np.where(members, 0.0, np.nan) if std is None else np.asarray(std, dtype=np.float64)
+        return GainTable(
+            self.tasks,
+            [*self.groups, *groups],
+            np.concatenate([self.gains, further]),
+            np.concatenate([self.std, _member_values(noise, members, groups, self.tasks, "std")]),
+            self.single_losses,
+        )
+
+    def rows(self, keep: ArrayLike) -> GainTable:
+        """A new table of some of the groups: `keep` is [n] booleans, or positions in `groups`."""
+        wanted = np.asarray(keep)
+        # An empty list has no type of its own.
+        chosen = np.arange(len(self.groups))[wanted if wanted.size else wanted.astype(np.intp)]
+        return GainTable(
+            self.tasks, [self.groups[i] for i in chosen], self.gains[chosen], self.std[chosen], self.single_losses
+        )
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes columns `group,task,gain,std`, and `loss` if the losses are known; the file is whole or not there.
 

@@ -1,0 +1,251 @@
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cotrain.grouping.acquisition import expected_improvement
+from cotrain.grouping.first_trainings import first_trainings
+from cotrain.grouping.gains import membership
+from cotrain.grouping.membership_ridge import MembershipRidge
+from cotrain.grouping.search import search_groups
+from cotrain.grouping.selection import select_groups
+from cotrain.grouping.table import GainTable
+
+TASKS = tuple("abcdef")
+
+
+class PowerCutError(Exception):
+    pass
+
+
+class Trainer:
+    """Losses of planted groups: partners of a task lower its loss, strangers raise it; counts what it trains."""
+
+    def __init__(self, tasks=TASKS, seed=0, stop_after=None):
+        rng = np.random.default_rng(seed)
+        self.tasks, self.stop_after, self.trained, self.calls = tuple(tasks), stop_after, [], 0
+        count = len(self.tasks)
+        camp = rng.permutation(count) % 3
+        self.effect = np.where(camp[:, None] == camp, 0.15, -0.15) + rng.normal(0, 0.03, (count, count))
+        self.noise = rng.normal(0, 0.01, 2**count)
+        self.alone = rng.uniform(0.3, 2.0, count)
+
+    def __call__(self, groups):
+        if self.stop_after is not None and len(self.trained) >= self.stop_after:
+            raise PowerCutError
+        self.calls += 1
+        self.trained += groups
+        return self.losses(groups)
+
+    def losses(self, groups):
+        members = membership(groups, self.tasks)
+        off = self.effect * (1 - np.eye(len(self.tasks)))
+        code = members @ (2 ** np.arange(len(self.tasks)))
+        gain = members @ off + np.where(members.sum(axis=1, keepdims=True) > 1, self.noise[code][:, None], 0)
+        return np.where(members, self.alone * (1 - gain), np.nan)
+
+    def truth(self):
+        groups = [c for size in range(1, len(self.tasks) + 1) for c in combinations(self.tasks, size)]
+        return GainTable(self.tasks, groups, 1 - self.losses(groups) / self.alone, single_losses=self.alone)
+
+
+def search(trainer, trainings=14, **options):
+    wishes = {"tasks": trainer.tasks, "budget": 3, "trainings": trainings, **options}
+    return search_groups(trainer, MembershipRidge, **wishes)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 99),
+    trainings=st.integers(7, 30),
+    batch=st.integers(1, 4),
+    singles=st.booleans(),
+    budget=st.integers(1, 4),
+    acquisition=st.sampled_from(["improvement", "uncertainty", "random"]),
+)
+def test_a_search_stays_within_its_trainings_and_chooses_what_it_trained(
+    seed, trainings, batch, singles, budget, acquisition
+):
+    trainer = Trainer(seed=seed)
+    found = search(
+        trainer, trainings, batch=batch, singles=singles, budget=budget, acquisition=acquisition, seed=seed, tolerance=0
+    )
+    assert found.trainings == len(trainer.trained) <= trainings
+    assert len(set(map(frozenset, trainer.trained))) == len(trainer.trained)
+    assert [group for done in found.rounds for group in done.trained] == trainer.trained
+    assert sorted(found.grouping.tasks) == list(TASKS)
+    assert found.grouping.n_networks <= budget
+    trained = set(map(frozenset, trainer.trained))
+    values = [done.value for done in found.rounds if not np.isnan(done.value)]
+    if values:  # the trained groups cover all tasks
+        assert {frozenset(group.trains) for group in found.grouping.groups} <= trained
+        assert found.grouping.status == "optimal"
+    if singles:
+        assert values == sorted(values)  # a further training never makes the choice worse
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 13), st.sampled_from(["improvement", "random"]), st.booleans())
+def test_an_interrupted_search_goes_on_without_training_anything_twice(tmp_path_factory, after, acquisition, cut):
+    log = tmp_path_factory.mktemp("search") / "deep" / "search.jsonl"
+    options = {"acquisition": acquisition, "seed": 3, "tolerance": 0}
+    whole = search(Trainer(), **options)
+    first = Trainer(stop_after=after)
+    with pytest.raises(PowerCutError):
+        search(first, log=log, **options)
+    if cut and log.exists():
+        with log.open("a") as file:
+            file.write('{"losses": {"a": 0.')  # killed while writing
+    second = Trainer()
+    resumed = search(second, log=log, **options)
+    assert resumed.rounds == whole.rounds
+    assert resumed.grouping.groups == whole.grouping.groups
+    assert len(first.trained) + len(second.trained) == whole.trainings
+    assert len([json.loads(line) for line in log.read_text().splitlines()]) == whole.trainings
+
+
+def test_the_order_of_the_tasks_changes_nothing():
+    trainer = Trainer()
+    found = search(trainer, singles=False, trainings=20)
+    order = tuple(reversed(TASKS))
+    columns = [TASKS.index(task) for task in order]
+    other = search_groups(
+        lambda groups: Trainer().losses(groups)[:, columns],
+        MembershipRidge,
+        tasks=order,
+        budget=3,
+        trainings=20,
+        singles=False,
+    )
+    assert found.grouping.value == pytest.approx(other.grouping.value)
+    assert {frozenset(g) for r in found.rounds for g in r.trained} == {
+        frozenset(g) for r in other.rounds for g in r.trained
+    }
+
+
+def test_it_beats_random_trainings_of_the_same_number():
+    differences = []
+    for seed in range(16):
+        trainer = Trainer(tasks="abcdefg", seed=seed)
+        options = {"trainings": 17, "seed": seed, "tolerance": 0}
+        chosen = search(trainer, **options).grouping.value
+        drawn = search(trainer, acquisition="random", **options).grouping.value
+        differences.append(chosen - drawn)
+    mean, error = np.mean(differences), np.std(differences) / 4
+    assert mean > 2 * error
+
+
+def test_all_groups_trained_means_the_true_optimum():
+    trainer = Trainer(tasks="abcd")
+    found = search(trainer, trainings=15, tolerance=0)
+    best = select_groups(trainer.truth(), budget=3)
+    assert found.grouping.value == pytest.approx(best.value)
+    assert found.grouping.groups == best.groups
+    assert found.trainings == 15
+
+
+def test_it_stops_when_nothing_promises_to_change_the_choice():
+    trainer = Trainer()
+    found = search(trainer, trainings=60, tolerance=0.05)
+    assert found.settled
+    assert found.trainings < 60
+    assert not search(Trainer(), trainings=14, tolerance=0).settled
+
+
+def test_known_groups_cost_nothing():
+    trainer = Trainer()
+    alone = GainTable(
+        TASKS, [(t,) for t in TASKS], np.where(np.eye(6, dtype=bool), 0.0, np.nan), single_losses=trainer.alone
+    )
+    found = search(trainer, trainings=8, known=alone, tolerance=0)
+    assert found.trainings == 8
+    assert not any(len(group) == 1 for group in trainer.trained)
+    assert found.table.single_losses == pytest.approx(trainer.alone)
+
+
+def test_a_task_alone_that_was_not_trained_is_no_measurement():
+    trainer = Trainer()
+    found = search(trainer, trainings=17, singles=False)  # 15 pairs and two more
+    untrained = [task for task in TASKS if (task,) not in trainer.trained]
+    assert untrained
+    assert not found.model.measured([(task,) for task in untrained]).any()
+    mean, std = found.model.predict([(untrained[0],)])
+    column = TASKS.index(untrained[0])
+    assert mean[0, column] == 0
+    assert std[0, column] > 0
+    assert np.isnan(np.delete(mean[0], column)).all()
+
+
+def test_progress_is_told():
+    told = []
+    search(Trainer(), tolerance=0, progress=lambda done, limit: told.append((done, limit)))
+    assert told[-1] == (14, 14)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_expected_improvement_is_the_mean_over_what_could_come_out():
+    rng = np.random.default_rng(0)
+    mean = rng.normal(0, 1, (6, 4))
+    mean[rng.random((6, 4)) < 0.4] = np.nan
+    std = np.where(np.isnan(mean), np.nan, rng.uniform(0.1, 1, (6, 4)))
+    chosen = np.array([[0.2, -0.1, 0.4, -np.inf], [-np.inf, 0.3, -0.2, 0.1]])
+    cost, chosen_cost, budget = np.array([1, 1, 1, 1, 2, 9.0]), np.ones(2), 2.0
+    found = expected_improvement(mean, std, cost, chosen, chosen_cost, budget)
+    value = chosen.max(axis=0).sum()
+    for row in range(6):
+        outcomes = mean[row] + std[row] * rng.standard_normal((200_000, 4))
+        best = 0.0
+        for dropped in range(2):
+            if cost[row] > 1:
+                continue
+            others = chosen[1 - dropped]
+            served = np.where(np.isnan(outcomes), others, np.maximum(outcomes, others))
+            best = max(best, served.sum(axis=1).mean() - value)
+        assert found[row] == pytest.approx(best, abs=0.02)
+
+
+@given(st.integers(2, 9), st.integers(1, 40), st.integers(1, 4), st.integers(0, 9))
+def test_the_first_groups_are_pairs_if_affordable_else_of_the_size_to_deploy(count, trainings, networks, seed):
+    tasks = tuple(f"t{number}" for number in range(count))
+    found = first_trainings(tasks, trainings, networks, count, np.random.default_rng(seed))
+    assert len(set(found)) == len(found) <= trainings
+    assert all(len(group) >= 2 for group in found)
+    if trainings >= count * (count - 1) // 2 + 2:
+        assert found == list(combinations(tasks, 2))
+    elif trainings > 1:
+        assert found[0] == tasks
+        assert all(len(group) >= min(count, max(2, -(-count // networks))) for group in found[1:])
+    assert found == first_trainings(tasks, trainings, networks, count, np.random.default_rng(seed))
+
+
+def test_bad_input_is_named(tmp_path):
+    trainer = Trainer()
+    with pytest.raises(ValueError, match=r"at least 1\. Got trainings=0"):
+        search(trainer, trainings=0)
+    with pytest.raises(ValueError, match=r"must be one of improvement, uncertainty, random\. Got 'hope'"):
+        search(trainer, acquisition="hope")
+    with pytest.raises(ValueError, match=r"loss of task 'b' in group a\+b must be a finite number above 0. Got nan"):
+        search_groups(
+            lambda groups: np.where(membership(groups, "ab"), [1.0, np.nan], np.nan),
+            MembershipRidge,
+            tasks="ab",
+            budget=1,
+            trainings=3,
+            singles=False,
+        )
+    with pytest.raises(ValueError, match=r"\[groups, tasks\] = \[6, 6\]. Got \[6\]"):
+        search_groups(lambda groups: np.ones(len(groups)), MembershipRidge, tasks=TASKS, budget=1, trainings=9)
+    with pytest.raises(ValueError, match="known must be a table of losses of the same tasks"):
+        search(trainer, known=Trainer(tasks="ab").truth())
+    with pytest.raises(ValueError, match="in none of the trained groups"):
+        search(Trainer(), trainings=1)
+    log = tmp_path / "search.jsonl"
+    log.write_text('{"losses": {"z": 1.0}}\n')
+    with pytest.raises(ValueError, match=r"line 1 is of tasks \['z'\]"):
+        search(trainer, log=log)
+    log.write_text("what\n")
+    with pytest.raises(ValueError, match="line 1 is no line of a search"):
+        search(trainer, log=log)
