@@ -33,8 +33,9 @@ def write_table(path: Path, n: int = 240) -> Path:
 
 
 def small_config(data: Path | str, **changes) -> StudyConfig:
-    """Two seeds of three epochs, enough to tell most targets from chance."""
+    """Two seeds of three epochs, enough to tell most targets from chance; no group is trained to learn from."""
     options = {
+        "method": "transference",
         "targets": TARGETS,
         "epochs": 3,
         "seeds": 2,

@@ -34,7 +34,11 @@ def study(tmp_path):
         names = [f"{NAME}{number}" for number in range(n_tasks)]
         (tmp_path / "study.yaml").write_text(StudyConfig("digits", check=check).to_yaml())
         group = {"trains": names, "serves": names}
-        grouping = {"grouping": {"groups": [group]}, "noise": list(noise), "verdict": asdict(unchecked(1))}
+        grouping = {
+            "grouping": {"groups": [group]},
+            "noise": list(noise),
+            "verdict": asdict(unchecked(1, trained=False)),
+        }
         (tmp_path / "grouping.json").write_text(json.dumps(grouping))
         (tmp_path / "measure.json").write_text(json.dumps({"warnings": list(warnings)}))
 

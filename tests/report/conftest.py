@@ -11,6 +11,9 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from cotrain.report.clusters import Clusters
+from cotrain.report.contents import Study, read_study
+
 DIGITS = (*(f"is_{digit}" for digit in range(10)), "closed_loop", "odd", "upside_down", "not_closed_loop", "coin_flip")
 ARMS = ("single", "all-in-one", "grouped", "random-1", "random-2", "random-3")
 PAIR_COLUMNS = ("source", "target", "affinity", "stderr", "observations", "label_correlation", "gradient_cosine")
@@ -19,7 +22,7 @@ GAIN_COLUMNS = ("arm", "network", "trains", "task", "role", "predicted", "predic
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a study's folder: `make_folder(names=..., seeds=..., check=..., n_samples=...)`; returns its path.
+    """Writes a study's folder: `make_folder(names=..., seeds=..., check=..., method=...)`; returns its path.
 
     The last task is noise, the others are dealt to three networks; the first task also helps network 2.
     """
@@ -29,6 +32,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         seeds: Sequence[int] = (0, 1, 2),
         check: str = "full",
         n_samples: int = 200,
+        method: str = "transference",
         folder: Path = tmp_path,
     ) -> Path:
         rng = np.random.default_rng(7)
@@ -36,7 +40,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         groups = _groups(names[:-1])
         folder.mkdir(exist_ok=True)
         (folder / "study.yaml").write_text(
-            yaml.safe_dump({"data": "digits", "budget": 3, "seeds": list(seeds), "check": check, "lr": 0.001})
+            yaml.safe_dump({"data": "digits", "budget": 3, "seeds": list(seeds), "check": check, "method": method})
         )
         (folder / "measure.json").write_text(json.dumps(_measure(names, noise, rng)))
         matrix = _write_affinity(folder, names, groups, rng)
@@ -49,10 +53,11 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
                 "bound": 0.0421,
                 "gap": 0.0,
                 "status": "optimal",
-                "objective": "mean gain",
+                "objective": "mean_score",
                 "solver": "HiGHS",
             },
             "noise": [noise],
+            "method": method,
             "prediction": "pair mean of lookahead affinity",
         }
         if check == "none":
@@ -244,9 +249,8 @@ def make_clustered(make_folder: Callable[..., Path]) -> Callable[..., Path]:
     """
 
     def make(names: Sequence[str] = DIGITS, clusters: Mapping[str, Any] | None = None, **options: Any) -> Path:
-        folder = make_folder(names=names, **options)
+        folder = make_folder(names=names, method="data-maps", **options)
         decision = json.loads((folder / "grouping.json").read_text())
-        decision["method"] = "data-maps"
         decision["prediction"] = "kinship in combined features of the data maps of 3 runs"
         decision["grouping"] |= {"value": None, "bound": None, "gap": None, "status": "given", "solver": "clusters"}
         (folder / "grouping.json").write_text(json.dumps(decision))
@@ -258,6 +262,22 @@ def make_clustered(make_folder: Callable[..., Path]) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+CLUSTERED = ("a", "b", "c", "d", "e", "known", "noise")
+
+
+@pytest.fixture
+def clustered(make_clustered: Callable[..., Path]) -> Study:
+    """Five tasks in three clusters, one that is learned by everybody, and noise."""
+    return read_study(make_clustered(names=CLUSTERED))
+
+
+@pytest.fixture
+def clusters(clustered: Study) -> Clusters:
+    """Those of `clustered`."""
+    assert clustered.clusters is not None
+    return clustered.clusters
 
 
 def _clusters(names: Sequence[str], groups: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, Any]:
@@ -331,3 +351,54 @@ def _add_controls(folder: Path) -> None:
         network = "+".join(metrics["arms"]["grouped"]["groups"][0]["trains"])
         task = network.partition("+")[0]
         csv.writer(file).writerow(("by-difficulty", 0, network, task, "serves", 0.01, 0.002, seeds[0], 0.05))
+
+
+@pytest.fixture
+def make_searched(make_folder: Callable[..., Path]) -> Callable[..., Path]:
+    """As `make_folder`, of a study that trained groups to learn which to choose; `trainings` replaces fields.
+
+    First every task alone and all together, then the chosen groups, then every pair with the first task, one a round.
+    Every partner takes a tenth of the loss from tasks of even place, and adds a twentieth to the others.
+    """
+
+    def make(
+        names: Sequence[str] = DIGITS,
+        trainings: Mapping[str, Any] | None = None,
+        method: str = "search",
+        **options: Any,
+    ) -> Path:
+        folder = make_folder(names=names, method=method, **options)
+        decision = json.loads((folder / "grouping.json").read_text())
+        decision["prediction"] = "Error 0.012 on 9 trained groups, each left out in turn: 1.00 ridge (0.012)."
+        decision["grouping"] |= {"objective": "total_loss", "n_candidates": 20}
+        (folder / "grouping.json").write_text(json.dumps(decision))
+        learnable = list(names[:-1])
+        chosen = [group["trains"] for group in decision["grouping"]["groups"]]
+        (folder / "trainings.json").write_text(json.dumps(_trainings(learnable, chosen) | dict(trainings or {})))
+        return folder
+
+    return make
+
+
+def _trainings(tasks: Sequence[str], chosen: Sequence[Sequence[str]]) -> dict[str, Any]:
+    rounds: list[dict[str, Any]] = [
+        {"trained": [[task] for task in tasks], "why": "first", "expected": None, "value": None},
+        {"trained": [list(tasks)], "why": "first", "expected": None, "value": -0.5},
+        {"trained": [group for group in map(list, chosen) if len(group) > 1], "why": "chosen", "expected": None},
+    ]
+    known = [group for entry in rounds for group in entry["trained"]]
+    pairs = [[tasks[0], task] for task in tasks[1:] if [tasks[0], task] not in known]
+    rounds += [{"trained": [pair], "why": "improvement", "expected": 0.2} for pair in pairs]
+    for place, entry in enumerate(rounds[2:]):
+        entry["value"] = round(0.25 + 0.01 * place, 2)
+    groups = [group for entry in rounds for group in entry["trained"]]
+    return {
+        "tasks": list(tasks),
+        "limit": len(groups) + 3,
+        "settled": True,
+        "rounds": rounds,
+        "losses": [
+            {"loss": {task: 0.3 * (1.05 if tasks.index(task) % 2 else 0.9) ** (len(group) - 1) for task in group}}
+            for group in groups
+        ],
+    }

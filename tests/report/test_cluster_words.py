@@ -1,7 +1,5 @@
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,64 +16,52 @@ from cotrain.report.cluster_words import (
     named_clusters,
 )
 from cotrain.report.clusters import Clusters
-from cotrain.report.contents import Study, read_study
-
-Make = Callable[..., Path]
-NAMES = ("a", "b", "c", "d", "e", "known", "noise")
-
-
-@pytest.fixture
-def study(make_clustered: Make) -> Study:
-    return read_study(make_clustered(names=NAMES))
-
-
-def clusters_of(study: Study) -> Clusters:
-    assert study.clusters is not None
-    return study.clusters
+from cotrain.report.contents import Study
 
 
 def said(study: Study, what: str, **changes: object) -> str:
-    return dict(cluster_sentences(study, replace(clusters_of(study), **changes)))[what]  # type: ignore[arg-type]
+    assert study.clusters is not None
+    return dict(cluster_sentences(study, replace(study.clusters, **changes)))[what]  # type: ignore[arg-type]
 
 
-def test_stability_is_that_of_the_file_and_one_run_has_none(study: Study) -> None:
-    assert "clusters of 3 measuring runs with different seeds agree" in said(study, "Between runs")
-    assert "ARI) of 0.88:" in said(study, "Between runs")
-    alone = said(study, "Between runs", runs=1, stability=math.nan)
+def test_stability_is_that_of_the_file_and_one_run_has_none(clustered: Study) -> None:
+    assert "clusters of 3 measuring runs with different seeds agree" in said(clustered, "Between runs")
+    assert "ARI) of 0.88:" in said(clustered, "Between runs")
+    alone = said(clustered, "Between runs", runs=1, stability=math.nan)
     assert "one measuring run" in alone
     assert "0.88" not in alone
 
 
-def test_restarts(study: Study) -> None:
-    assert "ARI of 0.77:" in said(study, "Between restarts")
-    assert "a single restart" in said(study, "Between restarts", restart_agreement=math.nan)
+def test_restarts(clustered: Study) -> None:
+    assert "ARI of 0.77:" in said(clustered, "Between restarts")
+    assert "a single restart" in said(clustered, "Between restarts", restart_agreement=math.nan)
 
 
-def test_fuzziness_is_calibrated_given_or_absent(study: Study) -> None:
-    largest = np.mean([max(row) for row in clusters_of(study).memberships[:5]])
-    assert said(study, "Fuzziness").startswith("1.699, calibrated")
-    assert f"is {largest:.2f} in the mean" in said(study, "Fuzziness")
-    given_by_hand = replace(study, configuration={"fuzziness": 1.07})
+def test_fuzziness_is_calibrated_given_or_absent(clustered: Study, clusters: Clusters) -> None:
+    largest = np.mean([max(row) for row in clusters.memberships[:5]])
+    assert said(clustered, "Fuzziness").startswith("1.699, calibrated")
+    assert f"is {largest:.2f} in the mean" in said(clustered, "Fuzziness")
+    given_by_hand = replace(clustered, configuration={"fuzziness": 1.07})
     assert said(given_by_hand, "Fuzziness", fuzziness=1.07).startswith("1.07, given by hand")
-    assert "every membership is 0 or 1" in said(study, "Fuzziness", fuzziness=math.nan)
+    assert "every membership is 0 or 1" in said(clustered, "Fuzziness", fuzziness=math.nan)
 
 
-def test_difficulty_is_set_beside_what_chance_gives(study: Study) -> None:
-    assert said(study, "Difficulty").startswith("65% of the variance")
+def test_difficulty_is_set_beside_what_chance_gives(clustered: Study, clusters: Clusters) -> None:
+    assert said(clustered, "Difficulty").startswith("65% of the variance")
     rng = np.random.default_rng(0)
-    labels, difficulty = clusters_of(study).labels, rng.normal(size=len(NAMES))
+    labels, difficulty = clusters.labels, rng.normal(size=len(clustered.names))
     shares = [between_share(difficulty, np.append(rng.permutation(labels[:5]), (-1, -1))) for _ in range(2000)]
-    chance = float(said(study, "Difficulty").partition("by chance ")[2].partition("%")[0]) / 100
+    chance = float(said(clustered, "Difficulty").partition("by chance ")[2].partition("%")[0]) / 100
     assert chance == pytest.approx(np.mean(shares), abs=0.03)
-    assert "is not defined" in said(study, "Difficulty", difficulty_share=math.nan)
+    assert "is not defined" in said(clustered, "Difficulty", difficulty_share=math.nan)
     one = np.array([0, -1, -1, -1, -1, -1, -1])
-    assert "by chance 0%" in said(study, "Difficulty", labels=one)
+    assert "by chance 0%" in said(clustered, "Difficulty", labels=one)
 
 
-def test_every_task_outside_the_clusters_is_named_once_with_its_reason(study: Study) -> None:
-    labels = clusters_of(study).labels.copy()
+def test_every_task_outside_the_clusters_is_named_once_with_its_reason(clustered: Study, clusters: Clusters) -> None:
+    labels = clusters.labels.copy()
     labels[4] = -1
-    absent = absent_sentences(study, replace(clusters_of(study), labels=labels))
+    absent = absent_sentences(clustered, replace(clusters, labels=labels))
     assert [(reason.split()[0], tasks) for reason, tasks in absent] == [
         ("Left", "noise"),
         ("Learned", "known"),
@@ -83,11 +69,11 @@ def test_every_task_outside_the_clusters_is_named_once_with_its_reason(study: St
     ]
     assert "chance" in absent[0][0]
     assert "data maps" in absent[2][0]
-    assert absent_sentences(study, replace(clusters_of(study), labels=np.zeros(7), noise=(), universal=())) == []
+    assert absent_sentences(clustered, replace(clusters, labels=np.zeros(7), noise=(), universal=())) == []
 
 
-def test_controls_show_their_clusters_agreement_and_loss(study: Study) -> None:
-    chosen, by_difficulty, by_labels, matched = control_rows(study, clusters_of(study))
+def test_controls_show_their_clusters_agreement_and_loss(clustered: Study, clusters: Clusters) -> None:
+    chosen, by_difficulty, by_labels, matched = control_rows(clustered, clusters)
     assert chosen.clusters == ("a, d", "b, e", "c")
     assert chosen.loss == "0.940 [0.910, 0.970]"
     assert (by_labels.title, by_labels.clusters) == ("Groups by label correlation", chosen.clusters)
@@ -99,9 +85,8 @@ def test_controls_show_their_clusters_agreement_and_loss(study: Study) -> None:
     assert matched.loss == "1.210 [1.190, 1.230]"
 
 
-def test_without_a_check_controls_have_no_loss(make_clustered: Make) -> None:
-    study = read_study(make_clustered(names=NAMES, check="none"))
-    rows = control_rows(study, clusters_of(study))
+def test_without_a_check_controls_have_no_loss(clustered: Study, clusters: Clusters) -> None:
+    rows = control_rows(replace(clustered, check=None), clusters)
     assert [row.title for row in rows] == ["Chosen groups", "Groups by difficulty", "Groups by label correlation"]
     assert {row.loss for row in rows} == {"–"}
 
@@ -116,11 +101,10 @@ def test_long_clusters_say_how_many_tasks_they_do_not_name(n_tasks: int) -> None
     assert len(named.split(", ")) <= MAX_NAMED
 
 
-def test_the_cut_of_the_tree_is_compared_with_the_clusters(study: Study) -> None:
-    clusters = clusters_of(study)
+def test_the_cut_of_the_tree_is_compared_with_the_clusters(clustered: Study, clusters: Clusters) -> None:
     assert clusters.tree is not None
     expected = adjusted_rand_index(clusters.tree.cut(3), clusters.labels[:5])
-    assert cut_agreement(clusters, NAMES) == f"{expected:.2f}".replace("-", "−")
-    assert cut_agreement(replace(clusters, tree=None), NAMES) == "–"
+    assert cut_agreement(clusters, clustered.names) == f"{expected:.2f}".replace("-", "−")
+    assert cut_agreement(replace(clusters, tree=None), clustered.names) == "–"
     wide = np.zeros((7, 6))
-    assert cut_agreement(replace(clusters, memberships=wide), NAMES) == "–"
+    assert cut_agreement(replace(clusters, memberships=wide), clustered.names) == "–"

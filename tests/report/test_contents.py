@@ -100,6 +100,7 @@ def test_a_path_that_does_not_exist_is_no_study(tmp_path: Path) -> None:
         ),
         ("grouping.json", '{"grouping": {"groups": [{"trains": ["zebra"], "serves": ["zebra"]}]}}'),
         ("grouping.json", '{"grouping": {}}'),
+        ("grouping.json", '{"grouping": {"groups": [{"trains": ["a", "b"], "serves": ["a"]}]}}'),
         ("metrics.json", '{"check": "full"}'),
         ("metrics.json", '{"check": "full", "seeds": [], "tasks": [], "arms": {}, "memberships": [{"by": "logits"}]}'),
         ("data_maps.safetensors", "not tensors"),

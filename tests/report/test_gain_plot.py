@@ -84,3 +84,33 @@ def test_long_lists_of_members_are_cut_beside_the_pointer(study: Study) -> None:
     figure = gain_figure(replace(study, gains=(crowd,)))
     assert figure is not None
     assert len(figure.data[0]["text"][0]) < 110
+
+
+@pytest.mark.parametrize("realised", [(), (0.1, 0.2)])
+def test_predictions_that_no_trained_group_stands_behind_are_unverified(
+    make_searched: Callable[..., Path], realised: tuple[float, ...]
+) -> None:
+    searched = read_study(make_searched(names=("a", "b", "c")))
+    gains = (gain("a", realised), gain("b", realised))
+    titles = {}
+    for method in ("search", "linearized", "transference"):
+        known = searched.trainings if method == "search" else None
+        selection = replace(searched.selection, method=method)
+        figure = gain_figure(replace(searched, gains=gains, trainings=known, selection=selection))
+        assert figure is not None
+        titles[method] = figure.layout["xaxis"]["title"]["text"]
+    assert titles == {
+        "search": "predicted gain",
+        "linearized": "predicted gain, unverified",
+        "transference": "predicted (affinity, per step), unverified",
+    }
+
+
+def test_only_gains_have_a_line_on_which_they_came_true(study: Study) -> None:
+    for method, n_lines in (("search", 1), ("pairs", 1), ("linearized", 1), ("transference", 0), ("data-maps", 0)):
+        selection = replace(study.selection, method=method)
+        figure = gain_figure(replace(study, gains=(gain("a", (0.1, 0.3)),), selection=selection))
+        assert figure is not None
+        assert len(figure.layout["shapes"]) == n_lines
+        for line in figure.layout["shapes"]:
+            assert (line["x0"], line["x1"]) == (line["y0"], line["y1"]) == tuple(figure.layout["xaxis"]["range"])

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from cotrain.report import write_report
 from cotrain.report.contents import read_study
 from cotrain.report.page import page_values
 from cotrain.report.palette import DARK, LIGHT
+from cotrain.study.config import TRAINING_METHODS, Method
 
 MEGABYTE = 1_000_000
 AWKWARD = ('<b>&"x', "a</script>b", "@ink", "$x$", "%{y}", "noise'{{ 1 }}")
@@ -100,7 +101,7 @@ def test_verdict_stands_before_everything_else(make_folder: Make) -> None:
         "Does training together pay?",
         "Each task on the test data",
         "Who trains with whom",
-        "Predicted and realised gains",
+        "Predicted and realised gains, predictions unverified",
         "How tasks act on each other",
         "Controls",
         "Data maps",
@@ -127,7 +128,7 @@ def test_verdict_stands_before_everything_else(make_folder: Make) -> None:
         "all steps 3 min",
         "2.13.0+cpu",
         "pair mean of lookahead affinity",
-        "optimal, HiGHS",
+        "mean score (which is no gain) 0.0421, proven best (HiGHS)",
         "left out: cannot be told from chance",
     ],
 )
@@ -253,7 +254,7 @@ def test_clusters_have_their_section(make_clustered: Make) -> None:
         "How many clusters",
         "Controls of the clusters",
         "Ways to use the clusters",
-        "Predicted and realised gains",
+        "Predicted and realised gains, predictions unverified",
     ]
     assert {"memberships", "tree", "sizes", "ways"} <= set(json.loads(page.scripts["figures"]))
     assert "#clusters" in [link["href"] for link in page.named("a")]
@@ -295,6 +296,105 @@ def test_clusters_are_not_said_to_have_a_value_or_a_bound(make_clustered: Make) 
     text = page_of(make_clustered()).text
     assert "there is no value and no bound" in text
     assert "gap" not in text
+
+
+def test_what_was_trained_to_learn_has_its_section(make_searched: Make) -> None:
+    page = page_of(make_searched())
+    place = page.headings.index("What was trained to learn")
+    assert page.headings[place - 1 : place + 2] == [
+        "Who trains with whom",
+        "What was trained to learn",
+        "Predicted and realised gains",
+    ]
+    assert "trainings" in json.loads(page.scripts["figures"])
+    assert "#trainings" in [link["href"] for link in page.named("a")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "31 of 34 trainings allowed were made (14 of single tasks, 17 of groups of two or more), and it ended there",
+        "Chosen among the 31 groups that were trained, by their validation losses: total loss saved over single tasks"
+        " 0.0421, proven best (HiGHS).",
+        "is_0 +0.100, is_1 −0.050 largest expected improvement –",
+        "best choice by prediction network 3",
+        "it only helped to predict what to train",
+        "A group that was trained to learn has its gain on the validation data for a prediction.",
+        "On the dotted line a gain came out as predicted.",
+    ],
+)
+def test_says_what_was_trained_to_learn(make_searched: Make, words: str) -> None:
+    assert words in page_of(make_searched()).text
+
+
+def test_pictures_of_a_search_have_their_place_and_plotly_accepts_them(make_searched: Make) -> None:
+    folder = make_searched(names=AWKWARD)
+    page = page_of(folder)
+    figures = json.loads(page.scripts["figures"])
+    places = {tag["data-figure"] for _, tag in page.tags if "data-figure" in tag}
+    assert places == set(figures)
+    assert len(page.named("script")) == 4
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    painted = json.loads(re.sub(r'"@[a-z-]+"', '"#123456"', json.dumps(figures["trainings"])))
+    graph_objects.Figure(data=painted["data"], layout=painted["layout"])
+
+
+def test_many_trained_groups_are_said_to_be_cut(make_searched: Make) -> None:
+    text = page_of(make_searched(names=[f"t{t}" for t in range(41)], n_samples=5)).text
+    assert re.search(r"Shown are 30 of \d+ groups, the chosen ones first; all are in trainings\.json\.", text)
+    assert "Shown are 30 of" not in page_of(make_searched()).text
+
+
+def test_trainings_of_single_tasks_alone_have_no_table(make_searched: Make) -> None:
+    nothing = {"rounds": [], "losses": [], "settled": False}
+    page = page_of(make_searched(trainings=nothing))
+    assert "No group was trained: it takes two tasks" in page.text
+    assert "trainings" not in json.loads(page.scripts["figures"])
+    assert "Why trained" not in page.text
+
+
+@pytest.mark.parametrize("check", ["full", "none"])
+@pytest.mark.parametrize("method", get_args(Method))
+def test_predictions_are_unverified_where_no_group_was_trained(
+    make_folder: Make, make_searched: Make, method: str, check: str
+) -> None:
+    trains = method in TRAINING_METHODS
+    page = page_of((make_searched if trains else make_folder)(method=method, check=check))
+    assert ("unverified" in page.text) != trains
+    (heading,) = (heading for heading in page.headings if heading.startswith("Predicted"))
+    assert heading.endswith("gains" if trains else ", predictions unverified")
+    axis = json.loads(page.scripts["figures"])["gains"]["layout"]["xaxis"]["title"]["text"]
+    assert axis.endswith("unverified") != trains
+    assert ("Affinity is measured over one step" in page.text) != (method in ("search", "pairs", "linearized"))
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("search", "The groups below come from the validation losses of groups that were trained once."),
+        ("linearized", "The groups below come from the linearised network of one measuring run. No network"),
+        ("transference", "The groups below come from the affinity of one measuring run. No network"),
+    ],
+)
+def test_without_any_verdict_it_is_said_where_the_groups_come_from(
+    make_folder: Make, make_searched: Make, method: str, words: str
+) -> None:
+    folder = (make_searched if method == "search" else make_folder)(method=method)
+    (folder / "metrics.json").unlink()
+    assert words in page_of(folder).text
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("pairs", "The groups are not chosen from this map."),
+        ("linearized", "The groups are not chosen from this map."),
+        ("affinity-clusters", "The groups are clusters of the affinity and were not chosen for these predictions."),
+    ],
+)
+def test_says_what_the_affinity_has_to_do_with_the_groups(make_folder: Make, method: str, words: str) -> None:
+    assert words in page_of(make_folder(method=method)).text
+    assert words not in page_of(make_folder(method="transference")).text
 
 
 def test_random_covers_are_explained_only_if_there_are_any(make_folder: Make) -> None:

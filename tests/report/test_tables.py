@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrain.report.contents import Study, TaskNote
-from cotrain.report.results import Arm, Check, Group, RelativeLoss, Selection, TaskMetric
+from cotrain.report.results import Arm, Check, Group, RelativeLoss, TaskMetric
+from cotrain.report.selection import selection_from
 from cotrain.report.tables import cost_rows, named_values, score_columns, score_rows, step_rows, task_rows
 
 ARMS = ("single", "all-in-one", "grouped")
@@ -22,7 +23,8 @@ def study_of(check: Check | None = None, *, noise: Sequence[str] = (), **changes
         "pairs": {},
         "groups": (Group(("t",), ("t",)),),
         "noise": tuple(noise),
-        "selection": Selection(False, 1, "", "", "", "", 0.0, 0.0, 0.0),
+        "selection": selection_from({"grouping": {"groups": [{"trains": ["t"], "serves": ["t"]}]}}),
+        "trainings": None,
         "clusters": None,
         "maps": None,
         "thumbnails": None,

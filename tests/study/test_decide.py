@@ -7,7 +7,8 @@ import torch
 from cotrain.affinity import Affinity
 from cotrain.errors import StudyError
 from cotrain.study import StudyConfig, StudyFolder
-from cotrain.study.decide import choose_groups, learnable_tasks, predicted_gains
+from cotrain.study.decide import choose_groups
+from cotrain.study.gain_models import affinity_scores, basis, learnable_tasks, predicted_gains, trained_table
 
 TASKS = ("a", "b", "c", "noise")
 MATRIX = torch.tensor([
@@ -29,7 +30,7 @@ def measured(path, *, matrix=MATRIX, stderr=0.01, learnable=("a", "b", "c")):
 
 
 def config(**changes):
-    return StudyConfig("planted", **{"budget": 2, **changes})
+    return StudyConfig("planted", **{"budget": 2, "method": "transference", **changes})
 
 
 def groups_of(grouping):
@@ -39,7 +40,7 @@ def groups_of(grouping):
 def test_the_predicted_gains_are_those_of_the_learnable_tasks(tmp_path):
     folder = measured(tmp_path)
     assert learnable_tasks(folder) == ["a", "b", "c"]
-    mean, std = predicted_gains(folder).predict([("a", "b"), ("a", "b", "c"), ("c",)])
+    mean, std = affinity_scores(folder).predict([("a", "b"), ("a", "b", "c"), ("c",)])
     assert mean[0] == pytest.approx([0.2, 0.1, math.nan], nan_ok=True)
     assert mean[1] == pytest.approx([(0.2 - 0.1) / 2, (0.1 - 0.4) / 2, (-0.3 - 0.2) / 2])
     assert mean[2] == pytest.approx([math.nan, math.nan, 0.0], nan_ok=True)
@@ -53,7 +54,7 @@ def test_tasks_that_help_each_other_are_grouped(tmp_path):
 def test_a_pair_that_was_seldom_observed_has_a_wide_error_bar(tmp_path):
     stderr = torch.full((4, 4), 0.01, dtype=torch.float64)
     stderr[1, 0] = torch.nan
-    _, std = predicted_gains(measured(tmp_path, stderr=stderr)).predict([("a", "b"), ("a", "c")])
+    _, std = affinity_scores(measured(tmp_path, stderr=stderr)).predict([("a", "b"), ("a", "c")])
     column = torch.tensor([0.0, 0.20, -0.10], dtype=torch.float64)
     assert std[0, 0] == pytest.approx(float(column.std(correction=0)))
     assert std[1, 0] == pytest.approx(0.01)
@@ -62,7 +63,7 @@ def test_a_pair_that_was_seldom_observed_has_a_wide_error_bar(tmp_path):
 def test_a_pair_that_was_never_observed_has_no_known_effect(tmp_path):
     matrix, stderr = MATRIX.clone(), torch.full((4, 4), 0.01, dtype=torch.float64)
     matrix[1, 0] = stderr[1, 0] = torch.nan
-    gains = predicted_gains(measured(tmp_path, matrix=matrix, stderr=stderr))
+    gains = affinity_scores(measured(tmp_path, matrix=matrix, stderr=stderr))
     assert gains.predict([("a", "b")])[0][0, 0] == 0.0
     assert len(choose_groups(StudyFolder(tmp_path), config()).tasks) == 3
 
@@ -91,3 +92,58 @@ def test_the_largest_group_is_limited(tmp_path):
 def test_no_learnable_task_is_said_with_what_to_do(tmp_path):
     with pytest.raises(StudyError, match=r"No task could be told from chance .* train longer with --epochs"):
         choose_groups(measured(tmp_path, learnable=()), config())
+
+
+def trained(folder, losses):
+    """Groups that the study has trained, by the names of their tasks."""
+    record = {"tasks": ["a", "b", "c"], "losses": [{"loss": loss} for loss in losses]}
+    (folder.path / "trainings.json").write_text(json.dumps(record))
+    return folder
+
+
+SINGLES = [{"a": 1.0}, {"b": 2.0}, {"c": 0.5}]
+PAIRS = [{"a": 0.8, "b": 1.5}, {"a": 1.2, "c": 0.6}, {"b": 2.2, "c": 0.4}]
+
+
+def test_only_trained_groups_are_chosen_by_a_search(tmp_path):
+    folder = trained(measured(tmp_path), [*SINGLES, *PAIRS[:2]])
+    grouping = choose_groups(folder, config(method="search"))
+    assert groups_of(grouping) == {frozenset("ab"), frozenset("c")}
+    assert grouping.value == pytest.approx(0.2 + 0.5)
+    assert grouping.standing == "proven best"
+    assert all(group.measured for group in grouping.groups)
+
+
+def test_losses_become_gains_over_the_tasks_alone(tmp_path):
+    table = trained_table(trained(measured(tmp_path), [*SINGLES, *PAIRS]))
+    mean, _ = table.predict([("a", "b"), ("b", "c")])
+    assert mean[0, :2] == pytest.approx([0.2, 0.25])
+    assert mean[1, 1:] == pytest.approx([-0.1, 0.2])
+
+
+def test_pairs_predict_larger_groups_by_their_mean(tmp_path):
+    folder = trained(measured(tmp_path), [*SINGLES, *PAIRS])
+    model = predicted_gains(folder, config(method="pairs"))
+    mean, _ = model.predict([("a", "b", "c")])
+    assert mean[0] == pytest.approx([(0.2 - 0.2) / 2, (0.25 - 0.1) / 2, (-0.2 + 0.2) / 2])
+    assert groups_of(choose_groups(folder, config(method="pairs"))) == {frozenset("ab"), frozenset("bc")}
+    assert "each really trained" in basis(folder, config(method="pairs"), model)
+
+
+def test_clusters_of_the_affinity_are_where_it_is_densest(tmp_path):
+    settings = config(method="affinity-clusters")
+    grouping = choose_groups(measured(tmp_path), settings)
+    assert groups_of(grouping) == {frozenset("ab"), frozenset("c")}
+    assert basis(measured(tmp_path), settings, None) == "density of the lookahead affinity within clusters"
+
+
+@pytest.mark.parametrize("method", ["search", "pairs"])
+def test_without_trained_groups_the_methods_that_need_them_say_so(tmp_path, method):
+    with pytest.raises(StudyError, match=r"trained no groups to learn from\. Start a study with --method search or"):
+        choose_groups(measured(tmp_path), config(method=method))
+
+
+@pytest.mark.parametrize("method", ["search", "pairs", "linearized", "affinity-clusters"])
+def test_a_single_learnable_task_is_trained_alone(tmp_path, method):
+    assert groups_of(choose_groups(measured(tmp_path, learnable=("b",)), config(method=method))) == {frozenset("b")}
+    assert predicted_gains(measured(tmp_path, learnable=("b",)), config(method=method)) is None

@@ -191,14 +191,14 @@ def test_one_value_has_no_interval():
 
 
 def test_without_a_check_nothing_is_recommended():
-    verdict = unchecked(3)
+    verdict = unchecked(3, trained=False)
     assert (verdict.code, verdict.recommended) == ("unchecked", None)
     assert "3 groups" in verdict.headline
 
 
 def test_more_sentences_are_added_and_none_is_nothing():
-    verdict = unchecked(3).with_sentences("More.", None)
-    assert verdict.sentences == (*unchecked(3).sentences, "More.")
+    verdict = unchecked(3, trained=False).with_sentences("More.", None)
+    assert verdict.sentences == (*unchecked(3, trained=False).sentences, "More.")
 
 
 @settings(max_examples=100)

@@ -17,14 +17,14 @@ from cotrain.report.results import (
     FrontPoint,
     Gain,
     Group,
-    Selection,
     Verdict,
     check_from,
     groups_from,
-    selection_from,
     verdict_from,
 )
+from cotrain.report.selection import Selection, selection_from
 from cotrain.report.thumbnails import Thumbnails, read_thumbnails
+from cotrain.report.trainings import Trainings, trainings_from
 
 REQUIRED_FILES = ("study.yaml", "measure.json", "affinity.csv", "grouping.json")
 PAIR_COLUMNS = ("affinity", "stderr", "observations", "label_correlation", "gradient_cosine")
@@ -69,6 +69,7 @@ class Study:
         groups: The chosen groups.
         noise: Tasks that were left out of the groups because they cannot be told from chance.
         selection: How the groups were chosen.
+        trainings: The groups that were trained to choose them, or None if the method trains none.
         clusters: How sure the groups are as clusters of data maps, or None if they are no clusters.
         maps: Data maps, or None.
         thumbnails: The images that tasks find hardest and most ambiguous, or None if the inputs are no images.
@@ -86,6 +87,7 @@ class Study:
     groups: tuple[Group, ...]
     noise: tuple[str, ...]
     selection: Selection
+    trainings: Trainings | None
     clusters: Clusters | None
     maps: DataMaps | None
     thumbnails: Thumbnails | None
@@ -101,6 +103,11 @@ class Study:
         return tuple(task.name for task in self.tasks)
 
     @property
+    def is_verified(self) -> bool:
+        """Whether any prediction of a gain was held against a group that was really trained."""
+        return self.trainings is not None and bool(self.trainings.groups)
+
+    @property
     def display_order(self) -> list[int]:
         """Positions of the tasks with those served by one network side by side, and those in none last."""
         network = {task: k for k, group in reversed(list(enumerate(self.groups))) for task in group.serves}
@@ -112,8 +119,8 @@ def read_study(folder: Path) -> Study:
 
     Args:
         folder: Written by `cotrain run`. study.yaml, measure.json, affinity.csv and grouping.json must be
-            there; clusters.json, data_maps.safetensors, thumbnails.safetensors, gains.csv, metrics.json, front.csv and
-            events.jsonl may be absent.
+            there; trainings.json, clusters.json, data_maps.safetensors, thumbnails.safetensors, gains.csv,
+            metrics.json, front.csv and events.jsonl may be absent.
 
     Raises:
         StudyError: If a required file is missing, or a file is damaged or disagrees with the others.
@@ -145,6 +152,7 @@ def read_study(folder: Path) -> Study:
         groups=groups,
         noise=tuple(decision.get("noise", ())),
         selection=selection,
+        trainings=_trainings(folder / "trainings.json", names),
         clusters=_clusters(folder / "clusters.json", names, groups),
         maps=_data_maps(folder / "data_maps.safetensors", len(names)),
         thumbnails=_thumbnails(folder / "thumbnails.safetensors", len(names)),
@@ -189,6 +197,13 @@ def _checked(path: Path, names: Sequence[str]) -> tuple[Check | None, Verdict | 
     with well_formed(path):
         metrics = read_object(path)
         return check_from(metrics, names), verdict_from(metrics.get("verdict"))
+
+
+def _trainings(path: Path, names: Sequence[str]) -> Trainings | None:
+    if not path.is_file():
+        return None
+    with well_formed(path):
+        return trainings_from(read_object(path), names)
 
 
 def _data_maps(path: Path, n_tasks: int) -> DataMaps | None:

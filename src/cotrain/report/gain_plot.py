@@ -30,9 +30,9 @@ def gain_figure(study: Study) -> Figure | None:
     """Realised against predicted gain, or, with nothing realised, the predictions alone; None without either."""
     realised = [gain for gain in _shared(study) if gain.realised and math.isfinite(gain.predicted)]
     if realised:
-        return _realised_figure(realised)
+        return _realised_figure(realised, study)
     predicted = [gain for gain in _shared(study) if gain.arm == GROUPED and gain.served]
-    return _predicted_figure(predicted) if predicted else None
+    return _predicted_figure(predicted, study) if predicted else None
 
 
 def has_realised(study: Study) -> bool:
@@ -45,7 +45,7 @@ def _shared(study: Study) -> list[Gain]:
     return [gain for gain in study.gains if gain.trains != gain.task]
 
 
-def _realised_figure(gains: Sequence[Gain]) -> Figure:
+def _realised_figure(gains: Sequence[Gain], study: Study) -> Figure:
     kinds = {GROUPED: "circle", ALL_IN_ONE: "diamond", CONTROL: "triangle-up", RANDOM: "square"}
     traces = []
     for kind, symbol in kinds.items():
@@ -58,14 +58,28 @@ def _realised_figure(gains: Sequence[Gain]) -> Figure:
     return Figure(
         data=traces,
         layout={
-            "xaxis": axis("predicted (affinity, per step)", range=_range(predicted), nticks=6),
+            "xaxis": axis(_predicted_title(study), range=_range(predicted), nticks=6),
             "yaxis": axis("realised gain", range=_range(realised)),
+            "shapes": [_came_true(_range(predicted))] if study.selection.predicts_gains else [],
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
             "margin": {"l": 62, "r": 12, "t": 64, "b": 50},
         },
         height=420,
         max_width=720,
     )
+
+
+def _predicted_title(study: Study) -> str:
+    """What is predicted, and whether any training stands behind it."""
+    words = "predicted gain" if study.selection.predicts_gains else "predicted (affinity, per step)"
+    return words if study.is_verified else f"{words}, unverified"
+
+
+def _came_true(ends: Sequence[float]) -> dict[str, Any]:
+    """The line on which a gain is as predicted."""
+    low, high = ends
+    line = {"color": "@muted", "width": 1, "dash": "dot"}
+    return {"type": "line", "x0": low, "x1": high, "y0": low, "y1": high, "line": line, "layer": "below"}
 
 
 def _trace(gains: Sequence[Gain], kind: str, symbol: str, served: bool) -> dict[str, Any]:
@@ -89,7 +103,7 @@ def _members(gain: Gain) -> str:
     return plain(gain.trains if len(gain.trains) <= HOVER_LENGTH else f"{gain.trains[:HOVER_LENGTH]}…")
 
 
-def _predicted_figure(gains: Sequence[Gain]) -> Figure:
+def _predicted_figure(gains: Sequence[Gain], study: Study) -> Figure:
     ordered = sorted(gains, key=lambda gain: -gain.predicted if math.isfinite(gain.predicted) else math.inf)
     colour = arm_colour(GROUPED)
     return Figure(
@@ -105,7 +119,7 @@ def _predicted_figure(gains: Sequence[Gain]) -> Figure:
             }
         ],
         layout={
-            "xaxis": axis("predicted (affinity, per step)", nticks=6),
+            "xaxis": axis(_predicted_title(study), nticks=6),
             "yaxis": axis(
                 "",
                 type="category",

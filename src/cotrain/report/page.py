@@ -29,8 +29,11 @@ from cotrain.report.heat_maps import (
 )
 from cotrain.report.palette import DARK, LIGHT, css_variables
 from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, SINGLE
+from cotrain.report.selection import selection_sentences
 from cotrain.report.tables import cost_rows, named_values, score_columns, score_rows, step_rows, task_rows
 from cotrain.report.thumbnails import strips
+from cotrain.report.training_plot import training_figure
+from cotrain.report.trainings import MAX_ROWS, training_rows, training_sentence
 from cotrain.report.ways import way_figure, way_rows, ways_of
 from cotrain.version import __version__
 
@@ -81,6 +84,7 @@ def page_values(study: Study) -> dict[str, Any]:
     figures = {
         "relative-loss": relative_loss_figure(study.check) if study.check else None,
         "front": front_figure(study.front),
+        "trainings": training_figure(study.trainings) if study.trainings else None,
         "gains": gain_figure(study),
         "affinity": affinity_figure(study),
         "label-correlation": control_figure(study, "label_correlation"),
@@ -103,6 +107,12 @@ def page_values(study: Study) -> dict[str, Any]:
         "has_controls": any(not name.startswith(RANDOM) for name in arms - {SINGLE, ALL_IN_ONE, GROUPED}),
         "group_columns": group_columns(study),
         "group_rows": group_rows(study),
+        "selection": selection_sentences(study.selection, study.trainings),
+        "training_sentence": training_sentence(study.trainings) if study.trainings else "",
+        "training_rows": (
+            training_rows(study.trainings, [group.trains for group in study.groups]) if study.trainings else []
+        ),
+        "max_trained": MAX_ROWS,
         "clusters": _cluster_values(study, study.clusters) if study.clusters else None,
         "panels": [(f"map-{t}", study.tasks[t], strips(study.thumbnails, t)) for t, _ in panels],
         "max_panels": MAX_PANELS,

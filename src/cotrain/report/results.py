@@ -28,24 +28,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """How the groups were chosen; `value`, `bound` and `gap` are NaN where the solver gave none.
-
-    `clustered` says that they are clusters of data maps, not a choice by predicted gains.
-    """
-
-    clustered: bool
-    budget: object
-    prediction: str
-    objective: str
-    solver: str
-    status: str
-    value: float
-    bound: float
-    gap: float
-
-
-@dataclass(frozen=True)
 class RelativeLoss:
     """Total test loss over that of the single tasks, over the seeds; low and high may be NaN."""
 
@@ -166,22 +148,6 @@ def groups_from(entries: Iterable[Mapping[str, Any]], names: Sequence[str]) -> t
         if task not in names:
             raise KeyError(task)
     return groups
-
-
-def selection_from(decision: Mapping[str, Any]) -> Selection:
-    """How the groups of grouping.json were chosen."""
-    grouping = decision["grouping"]
-    return Selection(
-        clustered=decision.get("method") == "data-maps",
-        budget=decision.get("budget"),
-        prediction=str(decision.get("prediction") or "predicted gains"),
-        objective=str(grouping.get("objective") or ""),
-        solver=str(grouping.get("solver") or ""),
-        status=str(grouping.get("status") or "status not recorded"),
-        value=number(grouping.get("value")),
-        bound=number(grouping.get("bound")),
-        gap=number(grouping.get("gap")),
-    )
 
 
 def check_from(metrics: Mapping[str, Any], names: Sequence[str]) -> Check:

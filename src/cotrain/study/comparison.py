@@ -9,8 +9,8 @@ from cotrain.metrics import SMALLER_IS_BETTER, primary_metric
 from cotrain.study.arms import ALL_IN_ONE, GROUPED, SINGLE, Arm, is_kept, is_random, networks_of
 from cotrain.study.check import arms_of, network_file, results_file
 from cotrain.study.clusters import CONTROL_WORDS
-from cotrain.study.decide import learnable_tasks, predicted_gains
 from cotrain.study.folder import StudyFolder
+from cotrain.study.gain_models import learnable_tasks, predicted_gains
 from cotrain.study.gain_table import COLUMNS, Losses, agreement, as_csv, gain_rows
 from cotrain.study.membership_check import WIDER, membership_file
 from cotrain.study.setting import Setting
@@ -24,14 +24,14 @@ FRONT_COLUMNS = ("arm", "networks", "parameters", "relative_loss", "low", "high"
 
 def predict_only(folder: StudyFolder, setting: Setting) -> None:
     """Write the predicted gains of the chosen groups, without a check."""
-    rows = gain_rows(arms_of(folder, setting, setting.config.seed), predicted_gains(folder), {})
+    rows = gain_rows(arms_of(folder, setting, setting.config.seed), predicted_gains(folder, setting.config), {})
     write_text(folder.path / "gains.csv", as_csv(COLUMNS, map(astuple, rows)))
 
 
 def compare(folder: StudyFolder, setting: Setting) -> None:
     """Read every seed's test results and write metrics.json, gains.csv and front.csv."""
     results = _Results.read(folder, setting)
-    predictor = predicted_gains(folder)
+    predictor = predicted_gains(folder, setting.config)
     rows = [
         row
         for seed, losses in results.losses.items()

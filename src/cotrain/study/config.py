@@ -9,10 +9,13 @@ import yaml
 
 from cotrain.errors import ArgumentsError, StudyError
 
-__all__ = ["Check", "Features", "Method", "StudyConfig"]
+__all__ = ["TRAINING_METHODS", "Check", "Features", "Method", "StudyConfig"]
 
 Check = Literal["none", "quick", "full"]
-Method = Literal["transference", "data-maps"]
+Method = Literal["search", "pairs", "linearized", "transference", "affinity-clusters", "data-maps"]
+TRAINING_METHODS = ("search", "pairs")
+"""Those that train groups to learn which ones to choose."""
+CLUSTERING_METHODS = ("affinity-clusters", "data-maps")
 Features = Literal["combined", "standardised", "signed", "raw"]
 
 
@@ -34,8 +37,13 @@ class StudyConfig:
         learning_rate: Of Adam.
         network: cnn (images), mlp, or auto: cnn for images larger than 8 x 8, else mlp.
         width: Width of the trunk's hidden layers.
-        method: How groups are chosen. transference: the groups of the largest predicted gain; data-maps: the tasks are
-            clustered by their training dynamics (STG-MTL), into as many clusters as the budget allows.
+        method: How groups are chosen. search: some groups are really trained, which ones is learnt on the way, and the
+            best of them are taken; pairs: all pairs are really trained, and their mean gains predict larger groups
+            (HOA). Without trainings, and unverified: linearized (gains predicted by the linearised network),
+            transference (mean affinity of the pairs, TAG); or clusters, as many as the budget allows:
+            affinity-clusters (where the affinity is densest), data-maps (similar training dynamics, STG-MTL).
+        trainings: search only: the most groups that are trained to learn from, single tasks included. None: twice as
+            many as there are tasks.
         features: data-maps only: what is clustered. raw is what was published; combined (the default) adds labels and
             predictions to the standardised maps.
         fuzziness: data-maps only: above 1, the softness of memberships (published: 1.07); None: such that the largest
@@ -70,7 +78,8 @@ class StudyConfig:
     learning_rate: float = 3e-3
     network: Literal["auto", "cnn", "mlp"] = "auto"
     width: int = 64
-    method: Method = "transference"
+    method: Method = "search"
+    trainings: int | None = None
     features: Features = "combined"
     fuzziness: float | None = None
     runs: int | None = None
@@ -84,16 +93,29 @@ class StudyConfig:
     missing_inputs: Literal["error", "impute"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("budget", "seeds", "patience", "width", "epochs", "batch_size", "every", "max_size", "runs"):
+        for name in (
+            "budget",
+            "seeds",
+            "patience",
+            "width",
+            "epochs",
+            "batch_size",
+            "every",
+            "max_size",
+            "runs",
+            "trainings",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} must be at least 1. Got {value}.")
         if self.fuzziness is not None and not self.fuzziness > 1:
             raise ArgumentsError(f"fuzziness must be above 1. Got {self.fuzziness}.")
-        if self.method == "data-maps" and self.max_size is not None:
+        if self.method in CLUSTERING_METHODS and self.max_size is not None:
             raise ArgumentsError(
-                "max_size limits the groups of --method transference. Leave it out, or raise --budget."
+                f"max_size limits groups, and --method {self.method} makes clusters. Leave it out, or raise --budget."
             )
+        if self.method != "search" and self.trainings is not None:
+            raise ArgumentsError("trainings belong to --method search. Leave them out.")
         if self.seed < 0:
             raise ArgumentsError(f"seed must not be negative. Got {self.seed}.")
         for name in ("learning_rate", "solver_seconds"):

@@ -1,20 +1,18 @@
-"""Second step: from the measured affinities to groups under the budget."""
+"""From what is known of the tasks to groups under the budget."""
 
 from dataclasses import asdict
 
-import torch
-
-from cotrain.affinity import Affinity
 from cotrain.errors import StudyError
 from cotrain.files import write_json
-from cotrain.grouping import Group, Grouping, PairMean, select_groups
+from cotrain.grouping import Group, Grouping, cluster_affinity, select_groups
 from cotrain.study.clusters import CLUSTER_FILE, cluster_grouping, cluster_study, write_clusters
-from cotrain.study.config import StudyConfig
+from cotrain.study.config import TRAINING_METHODS, StudyConfig
 from cotrain.study.folder import StudyFolder
+from cotrain.study.gain_models import basis, learnable_affinity, learnable_tasks, predicted_gains, trained_table
 from cotrain.study.setting import Setting
 from cotrain.study.verdict import unchecked
 
-__all__ = ["choose_groups", "decide", "decided_files", "learnable_tasks", "predicted_gains", "read_grouping"]
+__all__ = ["choose_groups", "decide", "decided_files", "read_grouping"]
 
 
 def decide(folder: StudyFolder, setting: Setting) -> None:
@@ -24,13 +22,9 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
     noise.
     """
     config, learnable = setting.config, learnable_tasks(folder)
-    measured = folder.read_json("measure.json")
     grouping = choose_groups(folder, config)
     if config.method == "data-maps":
         write_clusters(folder, config, cluster_study(folder, config))
-        how = f"kinship in {config.features} features of the data maps of {measured['runs']} runs"
-    else:
-        how = f"pair mean of the {measured['estimator']} affinity"
     record = grouping.as_dict()
     del record["seconds"]  # the only part that is not the same in every run
     write_json(
@@ -40,8 +34,8 @@ def decide(folder: StudyFolder, setting: Setting) -> None:
             "grouping": record,
             "noise": [task for task in setting.data.tasks.names if task not in learnable],
             "method": config.method,
-            "prediction": how,
-            "verdict": asdict(unchecked(grouping.n_networks)),
+            "prediction": basis(folder, config, predicted_gains(folder, config)),
+            "verdict": asdict(unchecked(grouping.n_networks, trained=config.method in TRAINING_METHODS)),
         },
     )
 
@@ -52,14 +46,17 @@ def decided_files(config: StudyConfig) -> list[str]:
 
 
 def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
-    """The best groups of the learnable tasks by the measured affinities, or their clusters by data maps.
+    """The groups of the learnable tasks that the method of the configuration chooses.
+
+    With --method search only groups that were really trained are chosen, so that none is taken because its
+    prediction happened to be too high.
 
     Args:
-        folder: A study that is measured.
+        folder: A study that is measured, and has trained groups where the method needs them.
         config: Method and budget; largest group and time limit, or features and fuzziness.
 
     Raises:
-        StudyError: If no task can be learnt.
+        StudyError: If no task can be learnt, or the method needs trained groups and there are none.
     """
     learnable = learnable_tasks(folder)
     if not learnable:
@@ -69,35 +66,18 @@ def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
         )
     if config.method == "data-maps":
         return cluster_grouping(cluster_study(folder, config))
-    gains = predicted_gains(folder)
-    if gains is None:
+    if len(learnable) < 2:
         return Grouping((Group(tuple(learnable), tuple(learnable)),))
+    if config.method == "affinity-clusters":
+        n_clusters = min(config.budget, len(learnable))
+        matrix, _ = learnable_affinity(folder)
+        limit = config.solver_seconds
+        return cluster_affinity(matrix, learnable, n_clusters, time_limit=limit, seed=config.seed).grouping
+    gains = trained_table(folder) if config.method == "search" else predicted_gains(folder, config)
+    assert gains is not None
     return select_groups(gains, budget=config.budget, max_size=config.max_size, time_limit=config.solver_seconds)
 
 
 def read_grouping(folder: StudyFolder) -> Grouping:
     """The chosen groups."""
     return Grouping.from_dict(folder.read_json("grouping.json")["grouping"])
-
-
-def learnable_tasks(folder: StudyFolder) -> list[str]:
-    """The tasks that were told from chance, in order."""
-    return [task["name"] for task in folder.read_json("measure.json")["tasks"] if task["learnable"]]
-
-
-def predicted_gains(folder: StudyFolder) -> PairMean | None:
-    """The pair mean of the measured affinities among the learnable tasks: scores, not yet gains.
-
-    None for fewer than two learnable tasks, which have no pairs. A pair that was observed too seldom for an error
-    bar has the spread of its target's column as one; a pair that was never observed has no known effect, 0 with
-    that error bar.
-    """
-    tasks = learnable_tasks(folder)
-    if len(tasks) < 2:
-        return None
-    affinity = Affinity.from_csv(folder.path / "affinity.csv")
-    rows = [affinity.tasks.index(task) for task in tasks]
-    matrix = affinity.matrix[rows][:, rows].fill_diagonal_(0.0).nan_to_num()
-    stderr = affinity.stderr[rows][:, rows].fill_diagonal_(0.0)
-    stderr = torch.where(stderr.isnan(), matrix.std(dim=0, correction=0), stderr)
-    return PairMean(matrix.numpy(), tasks, stderr=stderr.numpy())

@@ -5,14 +5,12 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cotrain.grouping import GainModel
+from cotrain.grouping.judgement import judge_entries
 from cotrain.study.arms import SINGLE, Arm
 
 __all__ = ["COLUMNS", "Agreement", "GainRow", "Losses", "agreement", "as_csv", "gain_rows"]
@@ -79,7 +77,7 @@ class Agreement:
         mean = self.task_mean_baseline
         baseline = "" if mean is None else f" (each task's mean gain in its other networks: {mean:+.2f})"
         return (
-            f"Predicted scores and realised gains correlate at {self.pearson:+.2f} (ranks {self.spearman:+.2f}{within})"
+            f"Predictions and realised gains correlate at {self.pearson:+.2f} (ranks {self.spearman:+.2f}{within})"
             f" over {self.n} entries{baseline}."
         )
 
@@ -117,20 +115,7 @@ def agreement(rows: Iterable[GainRow]) -> Agreement:
             entries[frozenset(row.trains), row.task].append((row.predicted, row.realised))
     predicted = np.array([values[0][0] for values in entries.values()])
     realised = np.array([np.mean([value for _, value in values]) for values in entries.values()])
-    tasks = np.array([task for _, task in entries])
-    within = [_pearson(predicted[tasks == task], realised[tasks == task]) for task in dict.fromkeys(tasks)]
-    known = [value for value in within if value is not None]
-    number = np.array([np.sum(tasks == task) for task in tasks])
-    total = np.array([realised[tasks == task].sum() for task in tasks])
-    several = number > 1
-    others = (total - realised)[several] / (number - 1)[several]
-    return Agreement(
-        pearson=_pearson(predicted, realised),
-        spearman=_pearson(rankdata(predicted), rankdata(realised)),
-        within_task=float(np.mean(known)) if known else None,
-        task_mean_baseline=_pearson(others, realised[several]),
-        n=len(entries),
-    )
+    return Agreement(**asdict(judge_entries(predicted, realised, [task for _, task in entries])))
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -157,13 +142,6 @@ def _predictions(trains: tuple[str, ...], predictor: GainModel | None) -> dict[s
 def _gain(losses: Losses, trains: tuple[str, ...], task: str) -> float:
     alone = losses[(task,)][task]
     return 1 - losses[trains][task] / alone if alone > 0 else math.nan
-
-
-def _pearson(some: NDArray[Any], others: NDArray[Any]) -> float | None:
-    # The variance of equal values may be a rounding error, and that of the tiniest differences is 0.
-    if len(some) < 3 or not all(np.ptp(values) > 0 and values.var() > 0 for values in (some, others)):
-        return None
-    return float(np.corrcoef(some, others)[0, 1])
 
 
 def _cell(value: object) -> object:

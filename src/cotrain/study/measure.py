@@ -32,6 +32,7 @@ from cotrain.model import random_state_kept
 from cotrain.progress import Listener, share_of
 from cotrain.study.features import FEATURE_FILE, pair_matrices, write_pair_matrices
 from cotrain.study.folder import StudyFolder
+from cotrain.study.linearized import LINEARIZED_FILE, write_linearized
 from cotrain.study.setting import Setting
 from cotrain.study.thumbnails import THUMBNAIL_FILE, write_thumbnails
 from cotrain.study.weights import save_network
@@ -44,6 +45,7 @@ MEASURED_FILES = (
     "measure.json",
     "data_maps.safetensors",
     FEATURE_FILE,
+    LINEARIZED_FILE,
     THUMBNAIL_FILE,
     "models/all-in-one.safetensors",
 )
@@ -88,6 +90,7 @@ def measure(folder: StudyFolder, setting: Setting, progress: Listener) -> None:
     }
     write_atomically(folder.path / "data_maps.safetensors", lambda part: save_file(tensors, part))
     write_pair_matrices(folder.path / FEATURE_FILE, correlation, pairs)
+    write_linearized(folder.path / LINEARIZED_FILE, model, setting)
     write_thumbnails(folder.path / THUMBNAIL_FILE, data.train.inputs, maps)
     save_network(folder.path / "models" / "all-in-one.safetensors", model, setting, data.tasks.names, data.tasks.names)
     summary = _summary(setting, affinity, flags, learned, maps.confidence, every)

@@ -10,12 +10,14 @@ import torch
 from cotrain.progress import Listener
 from cotrain.study.check import check_files, check_seed, step_name
 from cotrain.study.comparison import COMPARED_FILES, compare, predict_only
-from cotrain.study.config import StudyConfig
+from cotrain.study.config import TRAINING_METHODS, StudyConfig
 from cotrain.study.decide import decide, decided_files
 from cotrain.study.folder import StudyFolder
+from cotrain.study.gain_models import TRAININGS_FILE
 from cotrain.study.measure import MEASURED_FILES, measure
 from cotrain.study.membership_check import check_memberships, membership_file, membership_step
 from cotrain.study.setting import Setting
+from cotrain.study.trainings import STEP, train_to_learn
 from cotrain.version import __version__
 
 __all__ = ["Bar", "LastStep", "run_study"]
@@ -53,7 +55,15 @@ def run_study(config: StudyConfig, out: Path, *, bar: Bar, resume: bool = False,
     folder.step("measure", relevant, MEASURED_FILES, measured)
     if last == "measure":
         return
-    before = {**relevant, "measured": folder.digests(MEASURED_FILES)}
+    before: dict[str, object] = {**relevant, "measured": folder.digests(MEASURED_FILES)}
+    if config.method in TRAINING_METHODS:
+
+        def trained() -> None:
+            with bar("Search: train groups to learn which ones to choose") as progress:
+                train_to_learn(folder, setting, before, progress)
+
+        folder.step(STEP, before, [TRAININGS_FILE], trained)
+        before["trained"] = folder.digests([TRAININGS_FILE])
 
     def decided() -> None:
         with bar("Decide: groups under the budget") as progress:

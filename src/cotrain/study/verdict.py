@@ -132,8 +132,23 @@ def judge(totals: Mapping[str, Sequence[float]], networks: Mapping[str, int]) ->
     return Verdict(_CODES[recommended], f"{headline}.", sentences, recommended)
 
 
-def unchecked(n_networks: int) -> Verdict:
-    """Without real trainings nothing is recommended."""
+def unchecked(n_networks: int, *, trained: bool) -> Verdict:
+    """Without a check on test samples nothing is recommended.
+
+    Args:
+        n_networks: How many groups were chosen.
+        trained: Whether groups were trained to choose them.
+    """
+    if trained:
+        return Verdict(
+            "unchecked",
+            f"Not checked: {n_networks} groups were chosen by their validation losses in one training each.",
+            (
+                "The best of many trainings is in part luck. Run with --check quick or --check full, which trains them"
+                " again with other seeds and looks at test losses, before relying on them.",
+            ),
+            None,
+        )
     return Verdict(
         "unchecked",
         f"A prediction only: {n_networks} groups were chosen, and no real training has checked them.",
