@@ -10,6 +10,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from cotrain.aggregation.aggregation import Aggregation
+from cotrain.aggregation.gradients import outputs_again
+from cotrain.aggregation.names import named
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
 from cotrain.checks import check_samples, check_scored
 from cotrain.errors import StudyError, TrainingDivergedError
@@ -52,6 +55,7 @@ def fit(
     epochs: int,
     batch_size: int = 128,
     weights: Sequence[float] | Tensor | None = None,
+    aggregation: Aggregation | str | None = None,
     optimizer: OptimizerFactory | None = None,
     patience: int | None = 5,
     instruments: Sequence[Instrument] = (),
@@ -61,7 +65,7 @@ def fit(
     progress: Listener = silent,
     fabric: Fabric | None = None,
 ) -> Fit:
-    """Train one network on the weighted sum of its tasks' losses.
+    """Train one network on the weighted sum of its tasks' losses, or on another combination of their gradients.
 
     Args:
         model: Any module; it is trained in place and ends with the weights of its best epoch.
@@ -72,6 +76,9 @@ def fit(
         batch_size: Samples per step.
         weights: [T] non-negative loss weights, not all 0; None for equal weights. A task of weight 0 is not
             trained.
+        aggregation: How the tasks' gradients are combined on the parameters that they share, or its name; None for
+            the weighted sum. A new one for every training: what it remembers is part of the checkpoint. A step with a
+            NaN gradient is skipped, with a warning. Instruments then cost one forward pass more.
         optimizer: From parameters to an optimizer; None for fused Adam at rate 0.001.
         patience: Stop after so many epochs without a lower weighted validation loss; None to train all epochs.
         instruments: What watches the training, such as `DataMap` and `Transference`.
@@ -91,24 +98,34 @@ def fit(
             has a validation label.
         TrainingDivergedError: If a loss is NaN or infinite, with task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
-        ValueError: If weights are negative, all 0, or of another number than the tasks.
+        ValueError: If weights are negative, all 0, of another number than the tasks, or given with an aggregation.
     """
     check_settings(epochs=epochs, batch_size=batch_size, patience=patience)
     fabric = fabric or Fabric(devices=1)
     fabric.launch()
     n_samples = count(train)
     tasks = checked_tasks(tasks, train, valid)
+    if isinstance(aggregation, str):
+        aggregation = named(aggregation)
+    if weights is not None and aggregation is not None:
+        raise ValueError(
+            f"{type(aggregation).__name__} chooses the weights by itself. Give weights or an aggregation, not both;"
+            " for a weighted sum with plain heads give aggregation=Sum(weights)."
+        )
     row = checked_weights(weights, len(tasks)).to(fabric.device)
     check_scored(tasks, valid, row.unsqueeze(0))
     make_optimizer = optimizer or adam()
     wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
-    state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments)
+    state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments, aggregation)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "patience": patience, "n_samples": n_samples,
         "tasks": describe_tasks(tasks), "weights": row.tolist(), "optimizer": describe(stepper.optimizer),
         "model": {name: list(value.shape) for name, value in model.state_dict().items()},
         "instruments": [type(instrument).__name__ for instrument in instruments],
     }  # fmt: skip
+    if aggregation is not None:
+        parts = (aggregation, *(getattr(aggregation, name, None) for name in ("weighting", "module")))
+        settings["aggregation"] = [type(part).__name__ for part in parts]
     steps = math.ceil(n_samples / batch_size)
     with random_state_kept():
         torch.manual_seed(seed)
@@ -121,14 +138,20 @@ def fit(
             model.train()
             for number, cpu_batch in enumerate(batches(train, batch_size, epoch_order(n_samples, seed, epoch))):
                 batch = to_device(cpu_batch, fabric.device)
-                outputs = tasks.pack(wrapped(batch.inputs))
-                losses = tasks.losses(outputs, batch.targets)
-                check_finite(losses, row, tasks, f"epoch {epoch}, step {number}", checkpoint)
-                step = Step(batch, outputs.detach(), model, stepper.optimizer, epoch, number)
+                if aggregation is None:
+                    outputs = tasks.pack(wrapped(batch.inputs))
+                    losses = tasks.losses(outputs, batch.targets)
+                    check_finite(losses, row, tasks, f"epoch {epoch}, step {number}", checkpoint)
+                elif instruments:
+                    with random_state_kept():  # what the aggregation's forward pass will give
+                        outputs = outputs_again(wrapped, tasks, batch)
                 for instrument in instruments:
-                    instrument.on_step(step)
+                    instrument.on_step(Step(batch, outputs.detach(), model, stepper.optimizer, epoch, number))
                 stepper.zero_grad()
-                fabric.backward(weighted_sum(losses, row))
+                if aggregation is None:
+                    fabric.backward(weighted_sum(losses, row))
+                else:
+                    aggregation.backward(wrapped, tasks, batch)
                 stepper.step()
                 progress(epoch * steps + number + 1, epochs * steps, f"epoch {epoch + 1}/{epochs}")
             for instrument in instruments:
@@ -269,6 +292,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     best: BestSoFar
     instruments: Sequence[Instrument]
+    aggregation: Aggregation | None
 
     def save(self, path: Path, settings: dict[str, Any], epoch: int) -> None:
         write_state(
@@ -281,6 +305,7 @@ class _State:
                 "best": vars(self.best),
                 "random": torch.get_rng_state(),
                 "instruments": [instrument.state_dict() for instrument in self.instruments],
+                "aggregation": None if self.aggregation is None else self.aggregation.state_dict(),
             },
         )
 
@@ -297,4 +322,6 @@ class _State:
         torch.set_rng_state(saved["random"])
         for instrument, state in zip(self.instruments, saved["instruments"], strict=True):
             instrument.load_state_dict(state)
+        if self.aggregation is not None:
+            self.aggregation.load_state_dict(saved["aggregation"])
         return int(saved["epoch"]) + 1

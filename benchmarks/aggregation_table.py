@@ -1,0 +1,29 @@
+"""Turn the JSON of bench_aggregation.py into the docs' table of costs in plain training steps.
+
+Use: python benchmarks/aggregation_table.py aggregation.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+PLAIN = "a plain step"
+
+
+def main() -> None:
+    """Print the table, one line per method, and where it was measured."""
+    record = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    rows = [row for row in record["comparisons"] if row["against"] == PLAIN]
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    steps = {(row["way"], row["case"]): 1 / row["ratio"] for row in rows}
+    print(f"| plain steps | {' | '.join(cases)} |")
+    print("|---" * (len(cases) + 1) + "|")
+    for way in sorted({row["way"] for row in rows}, key=lambda way: steps.get((way, cases[-1]), float("inf"))):
+        figures = [f"{steps[way, case]:.1f}" if (way, case) in steps else "-" for case in cases]
+        print(f"| {way} | {' | '.join(figures)} |")
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    print(f"\nMeasured in one run with {record['threads']} thread(s) on {record['machine']['system']}; {versions}.")
+
+
+if __name__ == "__main__":
+    main()

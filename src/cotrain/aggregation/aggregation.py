@@ -1,0 +1,263 @@
+"""One update from many tasks: what every way of combining their gradients does, and what it tells about it."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from cotrain.aggregation.gradients import (
+    NotFiniteError,
+    Split,
+    TrainingPass,
+    add_to_grad,
+    all_finite,
+    split_parameters,
+    training_pass,
+)
+from cotrain.task import Batch, Task, TaskSet, as_tasks
+
+__all__ = [
+    "Aggregation",
+    "Choice",
+    "Combined",
+    "GradientAggregation",
+    "StepAggregation",
+    "Weighting",
+    "require_positive",
+]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided at one step.
+
+    Args:
+        names: All tasks.
+        losses: [T], 0 for a task without labels.
+        weights: [T] float64, what each task's gradient was multiplied by on the shared parameters, 0 for absent
+            tasks; None for a method that does not weigh tasks, but coordinates.
+        absent: Tasks without a label in the batch.
+        cosine: Between the applied direction and the sum of all gradients, on the shared parameters; None for a
+            method that never forms the tasks' gradients.
+        norm_ratio: The norm of the direction over the norm of that sum; None likewise.
+    """
+
+    names: tuple[str, ...]
+    losses: Tensor
+    weights: Tensor | None
+    absent: tuple[str, ...]
+    cosine: float | None = None
+    norm_ratio: float | None = None
+
+
+class Aggregation(Protocol):
+    """Combines the gradients of several tasks into one update."""
+
+    on_choice: Callable[[Choice], None] | None
+
+    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+        """Run the model and add the combined gradient to `.grad`, as `loss.backward()` does; losses [T]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs: nested dicts of tensors and JSON values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, exactly as if there had been no interruption."""
+        ...
+
+
+class Weighting(Protocol):
+    """Weights of the present tasks from their gradients' products alone."""
+
+    def __call__(self, gramian: Tensor) -> Tensor:
+        """[m] weights from the Gram matrix [m, m], float64 on the CPU."""
+        ...
+
+
+@runtime_checkable
+class _HasState(Protocol):
+    """A weighting that remembers something."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What the shared parameters get: gradients by name, and how they were weighed (see `Choice`)."""
+
+    gradients: Mapping[str, Tensor]
+    weights: Tensor | None
+    cosine: float | None = None
+    norm_ratio: float | None = None
+
+
+class StepAggregation(ABC):
+    """What all ways have in common: one forward pass, heads by their own tasks, absent tasks, steps not to be made.
+
+    The parameters of one task get its plain gradient, whatever the weights. With a single task there is nothing to
+    combine, and the step is the plain one. Where no task has a label nothing is written, with a warning; neither is
+    where a gradient is NaN or infinite: the step is counted in `skipped_steps`, with a warning that names the task.
+    Skip `optimizer.step()` yourself if it would move the parameters without a gradient (momentum, zeroed `.grad`).
+
+    Args:
+        on_choice: Called with what was decided at every step.
+    """
+
+    def __init__(self, *, on_choice: Callable[[Choice], None] | None = None) -> None:
+        self.on_choice = on_choice
+        self.skipped_steps = 0
+        self._shared_names: list[str] | None = None
+
+    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+        """Run the model on a batch and add the combined gradient to `.grad` of every trainable parameter.
+
+        Args:
+            model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
+            tasks: The tasks, in the order of the model's packed outputs.
+            batch: The samples; under DDP those of this process.
+
+        Returns:
+            Losses [T], without a graph; 0 for a task without labels.
+
+        Raises:
+            ValueError: If the tasks share no parameter, or the method needs positive losses and gets others.
+        """
+        tasks = as_tasks(tasks)
+        split = split_parameters(model, tasks, batch, self._shared_names)
+        self._shared_names = list(split.shared)
+        self._before(model, tasks, batch)
+        run = training_pass(model, tasks, batch)
+        losses = run.losses.to(torch.promote_types(run.outputs.dtype, torch.float32))
+        absent = tuple(name for name, there in zip(tasks.names, run.present.tolist(), strict=True) if not there)
+        if len(absent) == len(tasks):
+            warnings.warn("No task has a label in this batch: nothing was added to the gradients.", stacklevel=2)
+            return losses
+        try:
+            run.check()
+            # Backward passes keep the precision of their forward pass; products of gradients shall not be in bfloat16.
+            with torch.autocast(run.outputs.device.type, enabled=False):
+                combined, own = self._gradients(run, split, batch)
+        except NotFiniteError as error:
+            self.skipped_steps += 1
+            whose = f"The gradient of {list(error.names)}" if error.names else "The combined gradient"
+            warnings.warn(
+                f"{whose} is NaN or infinite: the step is skipped ({self.skipped_steps} so far). Try a lower learning"
+                " rate, and look for extreme values among the inputs and targets.",
+                stacklevel=2,
+            )
+            return losses
+        add_to_grad(split.shared, combined.gradients)
+        add_to_grad(split.own, own)
+        if self.on_choice is not None:
+            self.on_choice(Choice(tasks.names, losses, combined.weights, absent, combined.cosine, combined.norm_ratio))
+        return losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs: nested dicts of tensors and JSON values."""
+        return {"skipped_steps": self.skipped_steps, "shared": self._shared_names, **self._state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, exactly as if there had been no interruption."""
+        self.skipped_steps, self._shared_names = state["skipped_steps"], state["shared"]
+        self._load(state)
+
+    def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
+        own = run.sums(split.own)
+        if not split.shared:
+            return Combined({}, torch.ones(1, dtype=torch.float64)), own
+        return self._combine(run, split, batch), own
+
+    @abstractmethod
+    def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:
+        """What the shared parameters get; at least one task is present, and its loss is finite."""
+
+    def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:  # noqa: B027 - most have nothing to do
+        """Called before the forward pass of a step."""
+
+    def _state(self) -> dict[str, Any]:
+        return {}
+
+    def _load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most have no state of their own
+        pass
+
+
+class GradientAggregation(StepAggregation):
+    """The tasks' gradients, weighed by what their Gram matrix says: one backward pass per task.
+
+    Costs (1 + 2 m) / 3 plain steps for m present tasks, and memory for m gradients.
+
+    Args:
+        weighting: From the Gram matrix [m, m] to weights [m], such as `UPGrad()`.
+        on_choice: Called with what was decided at every step.
+    """
+
+    def __init__(self, weighting: Weighting, *, on_choice: Callable[[Choice], None] | None = None) -> None:
+        super().__init__(on_choice=on_choice)
+        self.weighting = weighting
+
+    def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
+        jacobian = run.jacobian(split.shared)
+        gramian = run.gramian(jacobian)
+        return weighed(run, split, jacobian, gramian, self.weighting(gramian.cpu()))
+
+    def _state(self) -> dict[str, Any]:
+        return {"weighting": self.weighting.state_dict()} if isinstance(self.weighting, _HasState) else {}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if isinstance(self.weighting, _HasState):
+            self.weighting.load_state_dict(state["weighting"])
+
+
+def weighed(run: TrainingPass, split: Split, jacobian: Tensor, gramian: Tensor, weights: Tensor) -> Combined:
+    """The weighted sum of a Jacobian's rows [m, P], and how it lies to their plain sum.
+
+    Raises:
+        NotFiniteError: If a weight is NaN or infinite.
+    """
+    weights = weights.to(gramian)
+    if not bool(torch.isfinite(weights).all()):
+        raise NotFiniteError([])
+    direction = weights.to(jacobian.dtype) @ jacobian
+    if not all_finite([direction]):
+        raise NotFiniteError([])
+    seen = gramian @ weights
+    square, joint, product = float(weights @ seen), float(gramian.sum()), float(seen.sum())
+    return Combined(
+        unflattened(direction, split.shared), run.scattered(weights), *against_joint(product, square, joint)
+    )
+
+
+def against_joint(product: float, square: float, joint: float) -> tuple[float, float]:
+    """Cosine and norm ratio from <d, g>, |d|^2 and |g|^2; 0 where one of them has no length."""
+    square, joint = max(square, 0.0), max(joint, 0.0)
+    cosine = product / (square * joint) ** 0.5 if square * joint > 0 else 0.0
+    return min(max(cosine, -1.0), 1.0), (square / joint) ** 0.5 if joint > 0 else 0.0
+
+
+def unflattened(direction: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """A vector [P] by parameter, in their shapes."""
+    parts = direction.split([value.numel() for value in parameters.values()])
+    return {name: part.view_as(value) for (name, value), part in zip(parameters.items(), parts, strict=True)}
+
+
+def require_positive(run: TrainingPass, method: str, remedy: str) -> None:
+    """Refuse a loss that is not positive.
+
+    Raises:
+        ValueError: With the task, its loss and what to do instead.
+    """
+    wrong = run.present & (run.losses <= 0)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{method} needs positive losses. Got {float(run.losses[row]):g} for task {run.tasks.names[row]!r}."
+            f" {remedy}"
+        )

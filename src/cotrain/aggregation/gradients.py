@@ -1,0 +1,339 @@
+"""One forward pass of a training step, and every way in which its losses are differentiated."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
+
+from cotrain.lookahead import loss_slopes
+from cotrain.model import shared_parameters
+from cotrain.task import Batch, TaskSet
+
+__all__ = [
+    "NotFiniteError",
+    "Split",
+    "TrainingPass",
+    "add_to_grad",
+    "all_finite",
+    "losses_again",
+    "outputs_again",
+    "split_parameters",
+    "training_pass",
+    "unwrapped",
+]
+
+Gradients = dict[str, Tensor]
+
+EXACT_IN_FLOAT32 = 1e-24, 1e24
+"""Squared norms whose products neither overflow nor lose digits in float32; others are computed in float64."""
+
+
+FEW_PARAMETERS = 10_000
+"""Up to which products are taken in float64: few parameters may have fewer dimensions than there are tasks, and the
+rounding of float32 would look like the missing ones, on which solvers then work in vain."""
+
+
+class NotFiniteError(Exception):
+    """A gradient is NaN or infinite: `names` are the tasks that it comes from, empty if none of them alone."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(list(names))
+        self.names = tuple(names)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A model's trainable parameters by name: those that serve several tasks, and the rest."""
+
+    shared: dict[str, nn.Parameter]
+    own: dict[str, nn.Parameter]
+
+
+def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequence[str] | None) -> Split:
+    """The shared parameters and the rest, of the module inside any wrapper.
+
+    Args:
+        model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
+        tasks: The tasks.
+        batch: Samples by which to find what is shared, if that is not known.
+        known: Names of the shared parameters, as found before; None to find them.
+
+    Raises:
+        ValueError: If several tasks share no parameter.
+    """
+    module = unwrapped(model)
+    trainable = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    if len(tasks) == 1:
+        return Split({}, trainable)
+    if known is None or any(name not in trainable for name in known):
+        known = list(shared_parameters(module, tasks, batch))
+    if not known:
+        raise ValueError(
+            f"No trainable parameter serves two of the tasks {list(tasks.names)}, so there are no gradients to combine."
+            " Train the tasks by themselves, or let them share a part of the model that is not frozen."
+        )
+    shared = {name: trainable[name] for name in known}
+    return Split(shared, {name: value for name, value in trainable.items() if name not in shared})
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """The outputs of a training step's forward pass, with their graph, and what the losses make of them.
+
+    Under DDP everything is that of all processes' samples together: a task's gradient is weighted by each process's
+    number of labelled samples. Averages of the processes' means, as DDP takes them, would depend on how the labels
+    are spread over the processes, and averages of Gram matrices are none of averaged gradients.
+
+    Args:
+        tasks: The tasks.
+        outputs: [B, sum of n_outputs] of this process, with a graph.
+        losses: [T] float64 means over labelled samples, 0 for a task without labels.
+        present: [T] booleans, which tasks have labels.
+        slopes: Derivatives of the losses by `outputs`, 0 for absent tasks and for those whose loss is not finite.
+        not_finite: [T] booleans, whether the loss or a slope is NaN or infinite.
+        group: The processes that train together; None for this one alone.
+    """
+
+    tasks: TaskSet
+    outputs: Tensor
+    losses: Tensor
+    present: Tensor
+    slopes: Tensor
+    not_finite: Tensor
+    group: dist.ProcessGroup | None
+
+    @property
+    def rows(self) -> list[int]:
+        """The positions of the tasks that have labels."""
+        return self.present.nonzero().flatten().tolist()
+
+    def check(self) -> None:
+        """Refuse losses and slopes that are not finite.
+
+        Raises:
+            NotFiniteError: With the names of their tasks.
+        """
+        self._refuse(self.not_finite)
+
+    def sums(self, parameters: Mapping[str, nn.Parameter], weights: Tensor | None = None) -> Gradients:
+        """The gradient of a weighted sum of the losses: one backward pass.
+
+        Args:
+            parameters: What to differentiate by, by name.
+            weights: [T]; None for the plain sum.
+
+        Returns:
+            By name; a parameter that the outputs do not depend on is left out.
+
+        Raises:
+            NotFiniteError: If a number is NaN or infinite, with the tasks whose own gradient is.
+        """
+        sent = self.slopes if weights is None else self.slopes * self._by_column(weights)
+        gradients = self.sent_back(parameters, sent)
+        if not all_finite(gradients.values()):
+            self._norms_refused(parameters)
+            raise NotFiniteError([])
+        return gradients
+
+    def sent_back(self, parameters: Mapping[str, nn.Parameter], sent: Tensor) -> Gradients:
+        """Send derivatives by the outputs on to parameters; summed over the processes."""
+        if not parameters:
+            return {}
+        found = torch.autograd.grad(self.outputs, list(parameters.values()), sent, retain_graph=True, allow_unused=True)
+        return self.reduced_all(parameters, found)
+
+    def reduced_all(self, parameters: Mapping[str, nn.Parameter], found: Sequence[Tensor | None]) -> Gradients:
+        """Gradients by name, summed over the processes; without those that are None in this process alone."""
+        if self.group is None:
+            pairs = zip(parameters, found, strict=True)
+            return {name: value.to_dense() for name, value in pairs if value is not None}
+        # Every process takes part with every parameter, whatever its own samples reach.
+        pairs_ = zip(parameters.items(), found, strict=True)
+        return {
+            name: self.reduced(torch.zeros_like(value) if gradient is None else gradient.to_dense())
+            for (name, value), gradient in pairs_
+        }
+
+    def jacobian(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+        """[m, P] gradients of the present tasks by all given parameters, float32 or better.
+
+        One backward pass per task. A batched backward pass (`is_grads_batched`) is slower on a CPU for convolutions,
+        and fails under autocast with layer norms, under `torch.compile` and with custom functions.
+
+        Raises:
+            NotFiniteError: If a row has a NaN or an infinite number, with the names of their tasks.
+        """
+        values = list(parameters.values())
+        dtype = torch.promote_types(values[0].dtype, torch.float32)
+        sizes = [value.numel() for value in values]
+        matrix = torch.empty(len(self.rows), sum(sizes), dtype=dtype, device=values[0].device)
+        for row, sent in zip(matrix, self.by_task(), strict=True):
+            found: Sequence[Tensor | None] = torch.autograd.grad(
+                self.outputs, values, sent, retain_graph=True, allow_unused=True
+            )
+            for part, gradient in zip(row.split(sizes), found, strict=True):
+                if gradient is None:
+                    part.zero_()
+                else:
+                    part.view_as(gradient).copy_(gradient.to_dense())
+        return self.reduced(matrix)
+
+    def by_task(self) -> Iterator[Tensor]:
+        """For every present task the slopes with those of all other tasks set to 0; valid until the next one."""
+        own = torch.zeros_like(self.slopes)
+        for row in self.rows:
+            columns = self.tasks.slices[self.tasks.names[row]]
+            own[:, columns] = self.slopes[:, columns]
+            yield own
+            own[:, columns] = 0
+
+    def gramian(self, jacobian: Tensor) -> Tensor:
+        """[m, m] float64 products of the rows of a Jacobian.
+
+        Raises:
+            NotFiniteError: If a row has a NaN or an infinite number, with the names of their tasks.
+        """
+        narrow = jacobian.shape[1] > FEW_PARAMETERS
+        gramian = (jacobian @ jacobian.T).double() if narrow else jacobian.double() @ jacobian.double().T
+        lowest, highest = EXACT_IN_FLOAT32
+        norms = gramian.diagonal()
+        if bool(((norms < lowest) | ~(norms < highest)).any()):
+            finite = torch.isfinite(jacobian).all(1)
+            if not bool(finite.all()):
+                raise NotFiniteError([self.tasks.names[self.rows[k]] for k in (~finite).nonzero().flatten().tolist()])
+            gramian = sum(part @ part.T for part in (piece.double() for piece in jacobian.split(2**16, dim=1)))
+        return gramian
+
+    def reduced(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.group is not None:
+            value = value.contiguous()
+            dist.all_reduce(value, group=self.group)
+        return value
+
+    def scattered(self, weights: Tensor) -> Tensor:
+        """[T] weights of all tasks, 0 for absent ones, from those of the present tasks [m]."""
+        everywhere = torch.zeros(len(self.tasks), dtype=torch.float64, device=self.slopes.device)
+        everywhere[self.present] = weights.to(everywhere)
+        return everywhere
+
+    def _by_column(self, weights: Tensor) -> Tensor:
+        widths = torch.tensor([task.n_outputs for task in self.tasks], device=weights.device)
+        return torch.repeat_interleave(weights, widths).to(self.slopes)
+
+    def _refuse(self, bad: Tensor) -> None:
+        if bool(bad.any()):
+            raise NotFiniteError([self.tasks.names[k] for k in bad.nonzero().flatten().tolist()])
+
+    def _norms_refused(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Look at the tasks one by one for the one whose gradient is not finite: only done once something is wrong."""
+        for row, sent in zip(self.rows, self.by_task(), strict=True):
+            found = self.sent_back(parameters, sent)
+            if not all_finite(found.values()):
+                raise NotFiniteError([self.tasks.names[row]])
+
+
+def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPass:
+    """Run the model on a batch as a training step does: buffers and random state move on.
+
+    Args:
+        model: Any module, in training or eval mode. DDP's own reduction is left out: gradients of single tasks are
+            reduced here. Its buffers are not broadcast, as with `broadcast_buffers=False`.
+        tasks: The tasks, in the order of the model's packed outputs.
+        batch: The samples of this process.
+    """
+    with torch.enable_grad(), ExitStack() as stack:
+        for module in _parallel(model):
+            stack.enter_context(module.no_sync())
+        outputs = tasks.pack(model(batch.inputs))
+    losses, present, slopes = loss_slopes(tasks, outputs, batch)
+    bad_slope = torch.zeros_like(present)
+    if not bool(torch.isfinite(slopes).all()):
+        finite = torch.isfinite(slopes).all(0)
+        bad_slope = torch.stack([~finite[tasks.slices[name]].all() for name in tasks.names])
+    not_finite = present & ~torch.isfinite(losses) | bad_slope
+    group = _group(model)
+    if group is not None:
+        with torch.no_grad():
+            labelled = tasks.sample_losses(outputs.detach(), batch.targets)[1].sum(0)
+        own = torch.where(labelled > 0, losses * labelled, 0)
+        totals = torch.stack([labelled.double(), own, not_finite.double()])
+        dist.all_reduce(totals, group=group)
+        everywhere, summed, bad = totals
+        losses, present, not_finite = summed / everywhere.clamp(min=1), everywhere > 0, bad > 0
+        share = labelled / everywhere.clamp(min=1)
+        widths = torch.tensor([task.n_outputs for task in tasks], device=outputs.device)
+        slopes = slopes * torch.repeat_interleave(share, widths).to(slopes)
+    return TrainingPass(tasks, outputs, losses, present, slopes, not_finite, group)
+
+
+def outputs_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:
+    """Packed outputs at the present parameters, in the model's mode and precision; its buffers stay as they are.
+
+    Without a graph; random numbers are drawn. Unlike `pure_forward` for models in a wrapper too: DDP, Lightning Fabric
+    and `torch.compile` hold their module by several names, or would compile it again for other buffers.
+    """
+    kept = [
+        (module, name, value, value.clone())
+        for module in model.modules()
+        for name, value in module._buffers.items()
+        if value is not None
+    ]
+    try:
+        with torch.no_grad():
+            return tasks.pack(model(batch.inputs))
+    finally:
+        for module, name, value, copy in kept:
+            module._buffers[name] = value.copy_(copy)
+
+
+def losses_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:
+    """[T] float64 losses of all processes, from `outputs_again`."""
+    with torch.no_grad():
+        values, labelled = tasks.sample_losses(outputs_again(model, tasks, batch), batch.targets)
+    totals = torch.stack([values.double().sum(0), labelled.sum(0).double()])
+    group = _group(model)
+    if group is not None:
+        dist.all_reduce(totals, group=group)
+    return totals[0] / totals[1].clamp(min=1)
+
+
+def all_finite(values: Iterable[Tensor]) -> bool:
+    """Whether no number is NaN or infinite: one pass over them, unless their norm overflows."""
+    values = list(values)
+    if not values or bool(torch.isfinite(get_total_norm(values))):
+        return True
+    return all(bool(torch.isfinite(value).all()) for value in values)
+
+
+def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
+    """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone."""
+    for name, gradient in gradients.items():
+        value = parameters[name]
+        gradient = gradient.view_as(value).to(value.dtype)
+        value.grad = gradient if value.grad is None else value.grad.add_(gradient)
+
+
+def _parallel(model: nn.Module) -> list[DistributedDataParallel]:
+    return [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+
+
+def _group(model: nn.Module) -> dist.ProcessGroup | None:
+    parallel = _parallel(model)
+    return parallel[0].process_group if parallel else None
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The user's module inside DDP, Fabric and torch.compile, whose parameters have their plain names."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)  # torch.compile
+        if inner is None and (isinstance(model, DistributedDataParallel) or type(model).__name__ == "_FabricModule"):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner

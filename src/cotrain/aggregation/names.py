@@ -1,0 +1,145 @@
+"""Ways to combine gradients by name, for `fit` and the command line."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cotrain.aggregation.aggregation import Aggregation, GradientAggregation, Weighting
+from cotrain.aggregation.db_mtl import DBMTL
+from cotrain.aggregation.dwa import DWA
+from cotrain.aggregation.famo import FAMO
+from cotrain.aggregation.gradnorm import GradNorm
+from cotrain.aggregation.loss_weights import LogSum, Sum
+from cotrain.aggregation.mgda import MGDA
+from cotrain.aggregation.mgda_ub import MGDAUB
+from cotrain.aggregation.nash import NashMTL
+from cotrain.aggregation.pcgrad import PCGrad
+from cotrain.aggregation.torchjd_adapter import (
+    TorchJDAggregation,
+    TorchJDScalarization,
+    torchjd_aggregator,
+    torchjd_scalarizer,
+)
+from cotrain.aggregation.transference_aggregation import TransferenceAggregation
+from cotrain.aggregation.upgrad import DualProj, UPGrad
+from cotrain.errors import UnknownNameError
+
+__all__ = ["aggregation_names", "named", "register"]
+
+
+def named(name: str, **options: Any) -> Aggregation:
+    """An aggregation by its name, with its options.
+
+    Args:
+        name: One of `aggregation_names()`, in any case.
+        options: Of the method, such as `c=0.4` for "cagrad"; those of TorchJD's methods are TorchJD's.
+
+    Raises:
+        UnknownNameError: If there is no aggregation of that name; a ValueError.
+        ImportError: If it needs an extra that is not installed, with the pip command.
+        ValueError: If an option is unknown or out of its range.
+    """
+    make = _MAKERS.get(name.lower())
+    if make is None:
+        raise UnknownNameError(f"There is no aggregation {name!r}. There are {', '.join(aggregation_names())}.")
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise ValueError(f"The aggregation {name!r} cannot be made with {options}: {error}.") from error
+
+
+def aggregation_names() -> tuple[str, ...]:
+    """All names, in alphabetical order."""
+    return tuple(sorted(_MAKERS))
+
+
+def register(name: str, make: Callable[..., Aggregation]) -> None:
+    """Add an aggregation of one's own.
+
+    Args:
+        name: In lower case.
+        make: From options to a new aggregation.
+
+    Raises:
+        ValueError: If the name is taken, or not in lower case.
+    """
+    if name in _MAKERS or name != name.lower():
+        raise ValueError(f"A new aggregation needs a name in lower case that is not taken. Got {name!r}.")
+    _MAKERS[name] = make
+
+
+def _weighed_by(weighting: Callable[..., Weighting]) -> Callable[..., Aggregation]:
+    return lambda **options: GradientAggregation(weighting(**options))
+
+
+def _aggregator(
+    name: str, fewest: Callable[[Mapping[str, Any]], int] = lambda _: 1, **defaults: Any
+) -> Callable[..., Aggregation]:
+    def make(seed: int = 0, **options: Any) -> Aggregation:
+        chosen = _with_tensors({**defaults, **options})
+        return TorchJDAggregation(torchjd_aggregator(name, **chosen), fewest=fewest(chosen), seed=seed)
+
+    return make
+
+
+def _scalarizer(
+    name: str, *, per_task: str | None = None, weights: bool = False, positive: bool = False, **defaults: Any
+) -> Callable[..., Aggregation]:
+    def make(seed: int = 0, lr: float = 0.025, **options: Any) -> Aggregation:
+        chosen = _with_tensors({**defaults, **options})
+
+        def made(n_tasks: int) -> nn.Module:
+            sized: dict[str, Any] = {} if per_task is None else {per_task: n_tasks}
+            if weights and "weights" not in chosen:
+                sized["weights"] = torch.full((n_tasks,), 1 / n_tasks)
+            return torchjd_scalarizer(name, **chosen, **sized)
+
+        made(1) if "weights" not in chosen else made(len(chosen["weights"]))  # wrong options, or no TorchJD, show now
+        return TorchJDScalarization(made, positive=positive, lr=lr, seed=seed)
+
+    return make
+
+
+def _with_tensors(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists of numbers, as a configuration file has them, as tensors."""
+    return {key: torch.tensor(value) if isinstance(value, list | tuple) else value for key, value in options.items()}
+
+
+_MAKERS: dict[str, Callable[..., Aggregation]] = {
+    "db-mtl": DBMTL,
+    "dualproj": _weighed_by(DualProj),
+    "dwa": DWA,
+    "famo": FAMO,
+    "gradnorm": GradNorm,
+    "log-sum": LogSum,
+    "mgda": _weighed_by(MGDA),
+    "mgda-ub": MGDAUB,
+    "nash-mtl": _weighed_by(NashMTL),
+    "pcgrad": _weighed_by(PCGrad),
+    "sum": Sum,
+    "transference": TransferenceAggregation,
+    "upgrad": _weighed_by(UPGrad),
+    # TorchJD's, where nothing of ours takes their place.
+    "aligned-mtl": _aggregator("AlignedMTL"),
+    "cagrad": _aggregator("CAGrad", c=0.4),
+    "config": _aggregator("ConFIG"),
+    "excess-mtl": _aggregator("ExcessMTL"),
+    "fairgrad": _aggregator("FairGrad", alpha=2.0),
+    "graddrop": _aggregator("GradDrop"),
+    "gradvac": _aggregator("GradVac"),
+    "imtl-g": _aggregator("IMTLG"),
+    "krum": _aggregator("Krum", lambda chosen: int(chosen["n_byzantine"]) + 3, n_byzantine=1),
+    "mean": _aggregator("Mean"),
+    "pcd": _aggregator("PCD"),
+    "random": _aggregator("Random"),
+    "trimmed-mean": _aggregator("TrimmedMean", lambda chosen: 2 * int(chosen["trim_number"]) + 1, trim_number=1),
+    "cosmos": _scalarizer("COSMOS", weights=True, lambda_=1.0),
+    "geometric-mean": _scalarizer("GeometricMean", positive=True),
+    "imtl-l": _scalarizer("IMTLL", per_task="shape"),
+    "pbi": _scalarizer("PBI", weights=True, theta=5.0),
+    "random-losses": _scalarizer("Random"),
+    "stch": _scalarizer("STCH", mu=0.1),
+    "uw": _scalarizer("UW", per_task="shape"),
+}

@@ -1,0 +1,218 @@
+"""Sums of task gradients with any weights, and every task's slope along one: from backward passes or from all rows."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cotrain.aggregation.aggregation import unflattened
+from cotrain.aggregation.gradients import NotFiniteError, Split, TrainingPass
+from cotrain.aggregation.transference_tangents import tangent_of
+from cotrain.forward_mode import forward_mode_kernels
+from cotrain.model import pure_forward, random_state_kept
+from cotrain.task import Batch, TaskSet
+
+__all__ = ["Direction", "Directions", "FromPasses", "FromRows", "Replay", "inner_product"]
+
+TOLERANCE = 0.05
+"""A derivative that goes missing is a gross error, the rounding of half precision is not."""
+
+STEP = 5e-3
+"""Of a central difference, in units of the parameters' norm: the cube root of float32's precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """The forward pass of a training step once more: at other parameters, with the random numbers that it drew.
+
+    Args:
+        module: The module, inside any wrapper.
+        tasks: The tasks.
+        batch: The samples of the step.
+        put_back: Puts the random state back to where it was before the step.
+    """
+
+    module: nn.Module
+    tasks: TaskSet
+    batch: Batch
+    put_back: Callable[[], None]
+
+    @classmethod
+    def before(cls, module: nn.Module, tasks: TaskSet, batch: Batch) -> "Replay":
+        """To be made before the step's forward pass."""
+        here = torch.get_rng_state()
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+        def put_back() -> None:
+            torch.set_rng_state(here)
+            if devices:
+                torch.cuda.set_rng_state_all(devices)
+
+        return cls(module, tasks, batch, put_back)
+
+    def outputs(self, parameters: Mapping[str, Tensor], batch: Batch | None = None) -> Tensor:
+        """[B, O] without a graph, on the step's batch or another one; parameters without a name stay."""
+        with torch.no_grad(), random_state_kept():
+            self.put_back()
+            return self.tasks.pack(pure_forward(self.module, parameters, (batch or self.batch).inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A sum of task gradients.
+
+    Args:
+        values: By the names of the shared parameters.
+        square: Its squared norm.
+    """
+
+    values: dict[str, Tensor]
+    square: float
+
+    def times(self, factor: float) -> "Direction":
+        """Rescaled, in place: the old one is gone."""
+        return Direction({name: value.mul_(factor) for name, value in self.values.items()}, self.square * factor**2)
+
+
+class Directions(Protocol):
+    """Where directions come from."""
+
+    def direction(self, weights: Tensor) -> Direction:
+        """The sum of the tasks' gradients by the shared parameters with these weights [T].
+
+        Raises:
+            NotFiniteError: If it is NaN or infinite, with the task whose gradient is.
+        """
+        ...
+
+    def slopes(self, weights: Tensor) -> Tensor:
+        """[T] float64 on the CPU, every task's derivative along that sum; 0 for absent tasks."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FromRows:
+    """From every task's gradient: a backward pass per task, and then nothing but products.
+
+    Args:
+        run: The step.
+        split: Its parameters.
+        jacobian: [m, P] of the present tasks.
+        gramian: [m, m] float64, its products.
+    """
+
+    run: TrainingPass
+    split: Split
+    jacobian: Tensor
+    gramian: Tensor
+
+    @classmethod
+    def of(cls, run: TrainingPass, split: Split) -> "FromRows":
+        """Raises NotFiniteError with the tasks whose gradient is NaN or infinite."""
+        jacobian = run.jacobian(split.shared)
+        return cls(run, split, jacobian, run.gramian(jacobian))
+
+    def direction(self, weights: Tensor) -> Direction:
+        """A product of the weights and the rows."""
+        present = weights[self.run.rows]
+        values = unflattened(present.to(self.jacobian) @ self.jacobian, self.split.shared)
+        square = inner_product(values, values)
+        if not math.isfinite(square):
+            raise NotFiniteError([])
+        return Direction(values, square)
+
+    def slopes(self, weights: Tensor) -> Tensor:
+        """K w."""
+        found = torch.zeros_like(weights)
+        found[self.run.rows] = (self.gramian @ weights[self.run.rows].to(self.gramian)).to(found)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class FromPasses:
+    """From one backward pass per direction, whatever the number of tasks.
+
+    Args:
+        run: The step.
+        split: Its parameters.
+        replay: Its forward pass.
+    """
+
+    run: TrainingPass
+    split: Split
+    replay: Replay
+
+    def direction(self, weights: Tensor) -> Direction:
+        """One backward pass; whose gradient is not finite is only looked for where the norm is not."""
+        weights = weights.to(self.run.slopes.device)
+        found = self.run.sent_back(self.split.shared, self.run.slopes * weights.to(self.run.slopes)[self._owner])
+        square = inner_product(found, found)
+        if not math.isfinite(square):
+            found = self.run.sums(self.split.shared, weights)
+        return Direction(found, square)
+
+    def slopes(self, weights: Tensor) -> Tensor:
+        """One forward-mode pass; for a model without forward rules, or with wrong ones, a central difference.
+
+        Wrong rules are seen for free: sum_i w_i <g_i, d> is to be |d|^2. The direction is sent at length 1, against
+        overflow.
+        """
+        direction = self.direction(weights)
+        length = math.sqrt(direction.square)
+        if length == 0:
+            return torch.zeros_like(weights)
+        unit = direction.times(1 / length).values
+        values = {name: self.split.shared[name].detach() for name in unit}
+        for kernels in _KERNELS:
+            try:
+                with kernels():
+                    found = self._contracted(tangent_of(self.replay.outputs, values, unit)) * length
+            except RuntimeError:  # NotImplementedError is one
+                continue
+            if abs(float(weights @ found) - length**2) <= TOLERANCE * length**2:
+                return found
+        return self._contracted(self._difference(values, unit)) * length
+
+    @cached_property
+    def _owner(self) -> Tensor:
+        """[O] the position of the task of every output."""
+        widths = torch.tensor([task.n_outputs for task in self.run.tasks], device=self.run.slopes.device)
+        return torch.repeat_interleave(widths)
+
+    def _contracted(self, of_outputs: Tensor) -> Tensor:
+        """[T] from the outputs' derivatives: those of the losses by the outputs are known."""
+        by_output = (of_outputs.to(self.run.slopes.dtype) * self.run.slopes).sum(0).double()
+        found = by_output.new_zeros(len(self.run.tasks)).index_add_(0, self._owner, by_output)
+        return self.run.reduced(found).cpu()
+
+    def _difference(self, values: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Tensor:
+        step = STEP * (math.sqrt(inner_product(values, values)) or 1.0)
+        ahead, behind = (
+            self.replay.outputs({name: value + way * direction[name] for name, value in values.items()})
+            for way in (step, -step)
+        )
+        return (ahead.double() - behind.double()) / (2 * step)
+
+
+_KERNELS: tuple[Callable[[], AbstractContextManager[None]], ...] = (nullcontext, forward_mode_kernels)
+
+
+def inner_product(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """<left, right> over all names; rows are summed in their own precision, and their sums in float64.
+
+    That is as exact as float64 throughout, at a seventh of the time; where it overflows everything is in float64.
+    """
+    pairs = [(_matrix(left[name]), _matrix(right[name])) for name in left]
+    total = torch.stack([torch.linalg.vecdot(one, other).sum(dtype=torch.float64) for one, other in pairs]).sum()
+    if not bool(total.isfinite()):
+        total = torch.stack([(one.double() * other.double()).sum() for one, other in pairs]).sum()
+    return float(total)
+
+
+def _matrix(value: Tensor) -> Tensor:
+    return value.reshape(len(value) if value.dim() > 1 else 1, -1)

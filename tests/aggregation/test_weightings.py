@@ -1,0 +1,178 @@
+"""What the methods on Gram matrices claim, over sampled gradients."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from torch import Tensor
+
+from cotrain.aggregation.aggregation import GradientAggregation
+from cotrain.aggregation.mgda import MGDA
+from cotrain.aggregation.nash import NashMTL
+from cotrain.aggregation.pcgrad import PCGrad, projected_gradients_of
+from cotrain.aggregation.upgrad import DualProj, UPGrad
+
+KINDS = ("gaussian", "few dimensions", "opposed", "scales", "duplicates", "agreeing")
+
+
+@st.composite
+def jacobians(draw, kinds=KINDS):
+    m = draw(st.integers(1, 12))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    kind = draw(st.sampled_from(kinds))
+    size = max(m // 2, 1) if kind == "few dimensions" else m + 3
+    jacobian = torch.randn(m, size, generator=generator, dtype=torch.float64)
+    if kind == "opposed":
+        jacobian[m // 2 :] = -jacobian[: m - m // 2]
+    elif kind == "scales":
+        jacobian *= 10 ** (16 * torch.rand(m, 1, generator=generator, dtype=torch.float64) - 8)
+    elif kind == "duplicates":
+        jacobian[m // 2 :] = jacobian[: m - m // 2].clone()
+    elif kind == "agreeing":
+        jacobian += 2
+    return jacobian
+
+
+solvable = jacobians(("gaussian", "scales", "duplicates", "agreeing"))
+
+
+def direction(weighting, jacobian):
+    return weighting(jacobian @ jacobian.T) @ jacobian
+
+
+def conflict(jacobian: Tensor, found: Tensor) -> float:
+    """The most negative cosine, times the direction's length in that of the gradients' mean."""
+    return float(((jacobian @ found) / jacobian.norm(dim=1)).min() / jacobian.norm(dim=1).max())
+
+
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA()])
+@given(jacobian=jacobians())
+def test_no_task_is_conflicted_with(weighting, jacobian):
+    assert conflict(jacobian, direction(weighting, jacobian)) > -1e-6
+
+
+@given(jacobians())
+def test_mgda_is_the_shortest_average(jacobian):
+    gramian = jacobian @ jacobian.T
+    weights = MGDA()(gramian)
+    assert float(weights.min()) >= 0
+    assert float(weights.sum()) == pytest.approx(1)
+    # The conditions of the optimum, by each gradient's own length.
+    norms = gramian.diagonal().sqrt()
+    seen = gramian @ weights
+    assert float(((seen - weights @ seen) / norms / norms.max()).min()) > -1e-12
+
+
+@given(jacobians(("gaussian", "agreeing", "duplicates")))
+def test_upgrad_is_its_quadratic_program(jacobian):
+    m = len(jacobian)
+    gramian = (jacobian @ jacobian.T).numpy()
+    expected = np.zeros(len(jacobian[0]))
+    for row in range(m):
+        least = np.eye(m)[row] / m
+        found = minimize(
+            lambda v: v @ gramian @ v / 2,
+            least + 0.1,
+            jac=lambda v: gramian @ v,
+            bounds=[(low, None) for low in least],
+            method="L-BFGS-B",
+            options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000},
+        )
+        expected += found.x @ jacobian.numpy()
+    np.testing.assert_allclose(direction(UPGrad(), jacobian).numpy(), expected, atol=1e-5)
+
+
+@given(jacobians(), st.integers(0, 2**31))
+def test_upgrad_is_linear_under_scaling(jacobian, seed):
+    generator = torch.Generator().manual_seed(seed)
+    one, two = torch.rand(2, len(jacobian), 1, generator=generator, dtype=torch.float64) + 0.1
+    both = direction(UPGrad(), (2 * one + 3 * two) * jacobian)
+    apart = 2 * direction(UPGrad(), one * jacobian) + 3 * direction(UPGrad(), two * jacobian)
+    assert float((both - apart).norm()) < 1e-6 * float(jacobian.norm())
+
+
+@given(jacobians(("agreeing",)))
+def test_without_a_conflict_projections_are_the_mean(jacobian):
+    jacobian = jacobian.abs()
+    for weighting in (UPGrad(), DualProj()):
+        torch.testing.assert_close(direction(weighting, jacobian), jacobian.mean(0))
+    torch.testing.assert_close(direction(PCGrad(), jacobian), jacobian.sum(0))
+
+
+@given(solvable)
+def test_nash_gives_every_task_the_same_relative_gain(jacobian):
+    gramian = jacobian @ jacobian.T
+    weights = NashMTL(max_norm=float("inf"))(gramian)
+    torch.testing.assert_close(weights * (gramian @ weights), torch.ones(len(jacobian), dtype=torch.float64))
+    assert float((weights @ jacobian).square().sum()) == pytest.approx(len(jacobian))
+    assert float(direction(NashMTL(max_norm=0.5), jacobian).norm()) == pytest.approx(0.5)
+
+
+@given(solvable)
+def test_nash_does_not_see_the_scale_of_a_loss(jacobian):
+    scales = torch.linspace(0.1, 10, len(jacobian), dtype=torch.float64).unsqueeze(1)
+    torch.testing.assert_close(
+        direction(NashMTL(), scales * jacobian), direction(NashMTL(), jacobian), rtol=1e-6, atol=1e-8
+    )
+
+
+@given(jacobians(("few dimensions", "opposed")))
+def test_nash_without_a_solution_hardly_moves(jacobian):
+    found = direction(NashMTL(), jacobian)
+    assert conflict(jacobian, found) > -0.02 * max(float(found.norm()), 0.1)
+
+
+def test_nash_between_opposed_tasks_stands_still():
+    gradient = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = direction(NashMTL(), torch.cat([gradient, -gradient]))
+    assert float(found.norm()) < 1e-9
+
+
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), NashMTL()])
+@given(jacobian=jacobians(("gaussian", "few dimensions", "agreeing")))
+def test_permutations(weighting, jacobian):
+    order = torch.randperm(len(jacobian), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        direction(weighting, jacobian[order]), direction(weighting, jacobian), rtol=1e-3, atol=1e-6
+    )
+
+
+@given(jacobians(), st.integers(0, 2**31))
+def test_pcgrad_is_the_published_loop(jacobian, seed):
+    found = projected_gradients_of(jacobian @ jacobian.T, torch.Generator().manual_seed(seed)) @ jacobian
+    m = len(jacobian)
+    orders = torch.rand(m, m, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    for task in range(m):
+        projected = jacobian[task].clone()
+        for other in orders[task].tolist():
+            product = projected @ jacobian[other]
+            if other != task and product < 0:
+                projected -= product / jacobian[other].square().sum() * jacobian[other]
+        scale = float(jacobian.norm(dim=1).max())
+        torch.testing.assert_close(found[task], projected, rtol=1e-5, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), NashMTL()])
+def test_a_zero_gradient_does_not_stop_the_others(weighting):
+    jacobian = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    without = direction(weighting, jacobian[1:])
+    jacobian[0] = 0
+    found = direction(weighting, jacobian)
+    factor = 1.0 if isinstance(weighting, NashMTL) else 3 / 4
+    torch.testing.assert_close(found, factor * without)
+    assert float(direction(MGDA(), jacobian).norm()) == 0  # a stationary point, by its definition
+
+
+def test_wrong_options():
+    with pytest.raises(ValueError, match=r"max_norm must be positive\. Got 0"):
+        NashMTL(max_norm=0)
+
+
+def test_a_weighting_of_ones_own():
+    from linear_losses import some_gradients, step
+
+    gradients = some_gradients(3, 4)
+    found, *_ = step(GradientAggregation(lambda gramian: torch.tensor([1.0, 0.0, 2.0])), gradients)
+    torch.testing.assert_close(found, gradients[0] + 2 * gradients[2])
