@@ -1,6 +1,6 @@
-"""Turn the JSON of bench_aggregation.py into the docs' table of costs in plain training steps.
+"""Turn the JSON of bench_aggregation.py, whole or in parts, into the docs' table of costs in plain training steps.
 
-Use: python benchmarks/aggregation_table.py aggregation.json
+Use: python benchmarks/aggregation_table.py aggregation.json [more.json ...]
 """
 
 import json
@@ -12,8 +12,9 @@ PLAIN = "a plain step"
 
 def main() -> None:
     """Print the table, one line per method, and where it was measured."""
-    record = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    rows = [row for row in record["comparisons"] if row["against"] == PLAIN]
+    records = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
+    record = records[0]
+    rows = [row for part in records for row in part["comparisons"] if row["against"] == PLAIN]
     cases = list(dict.fromkeys(row["case"] for row in rows))
     steps = {(row["way"], row["case"]): 1 / row["ratio"] for row in rows}
     print(f"| plain steps | {' | '.join(cases)} |")
@@ -22,7 +23,7 @@ def main() -> None:
         figures = [f"{steps[way, case]:.1f}" if (way, case) in steps else "-" for case in cases]
         print(f"| {way} | {' | '.join(figures)} |")
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    print(f"\nMeasured in one run with {record['threads']} thread(s) on {record['machine']['system']}; {versions}.")
+    print(f"\nMeasured side by side with {record['threads']} thread(s) on {record['machine']['system']}; {versions}.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ features and `jac_to_grad`, with chunks of one task, which is its fastest way on
 where it happens to be installed.
 """
 
+import argparse
 import time
 import warnings
 from collections.abc import Callable
@@ -26,22 +27,31 @@ from cotrain.aggregation.torchjd_adapter import from_torchjd
 from cotrain.aggregation.upgrad import UPGrad
 
 BATCH = 256
+PARTS = "methods", "adapter", "solvers"
 SLOW = {"gradvac": 40, "cagrad": 100, "fairgrad": 100}
 """Tasks up to which a method is timed: more take seconds a step."""
 
 
 def main() -> None:
-    """Time every network, number of tasks and method, then the solvers by themselves."""
-    chosen = arguments(__doc__)
+    """Time every network, number of tasks and method, and the solvers by themselves; or the parts asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--networks", nargs="+", default=list(TRUNKS), choices=list(TRUNKS))
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 10, 40, 100], help="numbers of tasks")
+    chosen = arguments(__doc__, parser)
     found: list[Comparison] = []
-    for network, (trunk, width) in TRUNKS.items():
-        for n_tasks in (2, 10, 40, 100):
-            for name in aggregation_names():
-                if n_tasks <= SLOW.get(name, n_tasks):
-                    found += _cost(network, trunk, width, n_tasks, name, chosen.rounds)
-            found += _adapter(network, trunk, width, n_tasks, chosen.rounds)
-    for n_tasks in (2, 10, 40, 100):
-        found += _solvers(n_tasks, chosen.rounds)
+    for network in chosen.networks:
+        trunk, width = TRUNKS[network]
+        for n_tasks in chosen.tasks:
+            if "methods" in chosen.parts:
+                for name in aggregation_names():
+                    if n_tasks <= SLOW.get(name, n_tasks):
+                        found += _cost(network, trunk, width, n_tasks, name, chosen.rounds)
+            if "adapter" in chosen.parts:
+                found += _adapter(network, trunk, width, n_tasks, chosen.rounds)
+    if "solvers" in chosen.parts:
+        for n_tasks in chosen.tasks:
+            found += _solvers(n_tasks, chosen.rounds)
     finish(found, chosen)
 
 

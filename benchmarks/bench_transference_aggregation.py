@@ -5,6 +5,7 @@ different directions, so that the joint sum and another one are both formed and 
 takes the best subset to first order; "default" tries it against the joint step by lookahead.
 """
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -23,13 +24,16 @@ PLAIN = "a plain training step"
 
 
 def main() -> None:
-    """Time every network and number of tasks."""
-    chosen = arguments(__doc__)
+    """Time every network and number of tasks, or those that are asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--networks", nargs="+", default=list(TRUNKS), choices=list(TRUNKS))
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 10, 40, 100, 1000], help="numbers of tasks")
+    chosen = arguments(__doc__, parser)
     # Blocks below the largest that was ever freed are kept by the C library: as in any process that has loaded data.
     torch.ones(2**22).sum()
     found: list[Comparison] = []
-    for name in TRUNKS:
-        for n_tasks in (2, 10, 40, 100, 1000):
+    for name in chosen.networks:
+        for n_tasks in chosen.tasks:
             found += _one(name, n_tasks, chosen.rounds)
     finish(found, chosen)
 

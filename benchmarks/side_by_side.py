@@ -44,9 +44,10 @@ class Comparison:
         return f"{self.case:34s} {self.way} is {self.ratio:.2f}x as fast as {self.against} {spread}"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(description: str | None, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    """The options that every benchmark has, beside those that `parser` has already."""
+    parser = parser or argparse.ArgumentParser()
+    parser.description = description
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is timed (default: 7)")
