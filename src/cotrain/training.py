@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import Aggregation
-from cotrain.aggregation.gradients import outputs_again
+from cotrain.aggregation.forward_again import outputs_again
 from cotrain.aggregation.names import named
+from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
 from cotrain.checks import check_samples, check_scored
 from cotrain.errors import StudyError, TrainingDivergedError
@@ -78,7 +79,8 @@ def fit(
             trained.
         aggregation: How the tasks' gradients are combined on the parameters that they share, or its name; None for
             the weighted sum. A new one for every training: what it remembers is part of the checkpoint. A step with a
-            NaN gradient is skipped, with a warning. Instruments then cost one forward pass more.
+            NaN gradient is skipped, with a warning. Instruments then cost one forward pass more. A
+            `TransferenceAggregation` tries the steps of this training's optimizer, unless it was given another rule.
         optimizer: From parameters to an optimizer; None for fused Adam at rate 0.001.
         patience: Stop after so many epochs without a lower weighted validation loss; None to train all epochs.
         instruments: What watches the training, such as `DataMap` and `Transference`.
@@ -116,6 +118,8 @@ def fit(
     check_scored(tasks, valid, row.unsqueeze(0))
     make_optimizer = optimizer or adam()
     wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
+    if isinstance(aggregation, TransferenceAggregation):
+        aggregation.follow(stepper.optimizer)
     state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments, aggregation)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "patience": patience, "n_samples": n_samples,

@@ -11,7 +11,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cotrain import Batch
 
-WAYS = ("db-mtl", "dwa", "excess-mtl", "famo", "gradnorm", "graddrop", "imtl-g", "mgda-ub", "sum", "upgrad", "uw")
+WAYS = (
+    "db-mtl",
+    "dwa",
+    "excess-mtl",
+    "famo",
+    "gradnorm",
+    "graddrop",
+    "imtl-g",
+    "mgda-ub",
+    "sum",
+    "transference",
+    "upgrad",
+    "uw",
+)
 STEPS = 3
 
 

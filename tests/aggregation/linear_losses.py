@@ -8,7 +8,7 @@ from cotrain.aggregation.names import aggregation_names, named
 
 STATEFUL = ("db-mtl", "dwa", "excess-mtl", "famo", "gradnorm", "gradvac", "imtl-l", "pcd", "uw")
 RANDOM = ("graddrop", "gradvac", "pcgrad", "random", "random-losses")
-ALL = tuple(name for name in aggregation_names() if not name.startswith("transference"))
+ALL = aggregation_names()
 
 
 def make(name):

@@ -8,13 +8,14 @@ from cotrain import Batch, SharedTrunk, fit
 from cotrain.affinity import DataMap
 from cotrain.aggregation.aggregation import GradientAggregation
 from cotrain.aggregation.db_mtl import DBMTL
-from cotrain.aggregation.gradients import outputs_again
+from cotrain.aggregation.forward_again import outputs_again
 from cotrain.aggregation.loss_weights import Sum
 from cotrain.aggregation.mgda import MGDA
+from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.aggregation.upgrad import UPGrad
 from cotrain.errors import StudyError
 
-OURS = ("db-mtl", "dwa", "famo", "gradnorm", "gradvac", "pcgrad", "upgrad", "uw")
+OURS = ("db-mtl", "dwa", "famo", "gradnorm", "gradvac", "pcgrad", "transference", "upgrad", "uw")
 
 
 def network(tasks, seed=0):
@@ -92,6 +93,16 @@ def test_instruments_see_the_outputs_and_change_nothing(mixed_tasks, mixed_data,
     assert_same(
         seen, outputs[-len(seen) :]
     )  # what was trained on, with the same dropout; the first one found what is shared
+
+
+@pytest.mark.parametrize("options", [{}, {"lr": 0.1}])
+def test_the_steps_that_are_tried_are_those_of_the_trainings_optimizer(options, mixed_tasks, mixed_data):
+    """Unless a rule was given: the optimizer's steps are so short that they change nothing."""
+    aggregation = TransferenceAggregation(candidates=["log-sum"], **options)
+    run(
+        mixed_tasks, mixed_data, aggregation=aggregation, optimizer=lambda parameters: torch.optim.SGD(parameters, 1e-9)
+    )
+    assert (abs(aggregation.decision.scores["joint"]) < 1e-6) == (not options)
 
 
 def test_a_nan_step_is_left_out(mixed_tasks, mixed_data):

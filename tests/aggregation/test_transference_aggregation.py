@@ -11,7 +11,8 @@ from torch.optim import SGD, Adam
 from transference_cases import MIXED, Net, aggregated, conflicting, gradients, mixed_batch, plain_gradients, quadratics
 
 from cotrain import Batch, SharedTrunk, Task, TaskSet
-from cotrain.aggregation.gradients import split_parameters, training_pass
+from cotrain.aggregation.gradients import training_pass
+from cotrain.aggregation.split import split_parameters
 from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.aggregation.transference_candidates import JOINT, proposals
 from cotrain.aggregation.transference_directions import FromPasses, FromRows, Replay

@@ -9,15 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from cotrain.aggregation.gradients import (
-    NotFiniteError,
-    Split,
-    TrainingPass,
-    add_to_grad,
-    all_finite,
-    split_parameters,
-    training_pass,
-)
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite, training_pass
+from cotrain.aggregation.split import Split, add_to_grad, split_parameters
 from cotrain.task import Batch, Task, TaskSet, as_tasks
 
 __all__ = [

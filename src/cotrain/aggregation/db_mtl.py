@@ -14,7 +14,8 @@ from cotrain.aggregation.aggregation import (
     require_positive,
     unflattened,
 )
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.task import Batch
 
 __all__ = ["DBMTL"]

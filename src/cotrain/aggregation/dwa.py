@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.loss_weights import loss_weighted
+from cotrain.aggregation.split import Split
 from cotrain.task import Batch
 
 __all__ = ["DWA"]

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
-from cotrain.aggregation.gradients import Split, TrainingPass, losses_again
+from cotrain.aggregation.forward_again import losses_again
+from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.loss_weights import loss_weighted
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.task_adam import TaskAdam
 from cotrain.model import random_state_kept
 from cotrain.task import Batch, TaskSet

@@ -7,25 +7,13 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
+from cotrain.aggregation.wrappers import parallel_parts, process_group
 from cotrain.lookahead import loss_slopes
-from cotrain.model import shared_parameters
 from cotrain.task import Batch, TaskSet
 
-__all__ = [
-    "NotFiniteError",
-    "Split",
-    "TrainingPass",
-    "add_to_grad",
-    "all_finite",
-    "losses_again",
-    "outputs_again",
-    "split_parameters",
-    "training_pass",
-    "unwrapped",
-]
+__all__ = ["NotFiniteError", "TrainingPass", "all_finite", "training_pass"]
 
 Gradients = dict[str, Tensor]
 
@@ -44,41 +32,6 @@ class NotFiniteError(Exception):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(list(names))
         self.names = tuple(names)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A model's trainable parameters by name: those that serve several tasks, and the rest."""
-
-    shared: dict[str, nn.Parameter]
-    own: dict[str, nn.Parameter]
-
-
-def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequence[str] | None) -> Split:
-    """The shared parameters and the rest, of the module inside any wrapper.
-
-    Args:
-        model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
-        tasks: The tasks.
-        batch: Samples by which to find what is shared, if that is not known.
-        known: Names of the shared parameters, as found before; None to find them.
-
-    Raises:
-        ValueError: If several tasks share no parameter.
-    """
-    module = unwrapped(model)
-    trainable = {name: value for name, value in module.named_parameters() if value.requires_grad}
-    if len(tasks) == 1:
-        return Split({}, trainable)
-    if known is None or any(name not in trainable for name in known):
-        known = list(shared_parameters(module, tasks, batch))
-    if not known:
-        raise ValueError(
-            f"No trainable parameter serves two of the tasks {list(tasks.names)}, so there are no gradients to combine."
-            " Train the tasks by themselves, or let them share a part of the model that is not frozen."
-        )
-    shared = {name: trainable[name] for name in known}
-    return Split(shared, {name: value for name, value in trainable.items() if name not in shared})
 
 
 @dataclass(frozen=True)
@@ -248,7 +201,7 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
         batch: The samples of this process.
     """
     with torch.enable_grad(), ExitStack() as stack:
-        for module in _parallel(model):
+        for module in parallel_parts(model):
             stack.enter_context(module.no_sync())
         outputs = tasks.pack(model(batch.inputs))
     losses, present, slopes = loss_slopes(tasks, outputs, batch)
@@ -257,7 +210,7 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
         finite = torch.isfinite(slopes).all(0)
         bad_slope = torch.stack([~finite[tasks.slices[name]].all() for name in tasks.names])
     not_finite = present & ~torch.isfinite(losses) | bad_slope
-    group = _group(model)
+    group = process_group(model)
     if group is not None:
         with torch.no_grad():
             labelled = tasks.sample_losses(outputs.detach(), batch.targets)[1].sum(0)
@@ -272,68 +225,9 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
     return TrainingPass(tasks, outputs, losses, present, slopes, not_finite, group)
 
 
-def outputs_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:
-    """Packed outputs at the present parameters, in the model's mode and precision; its buffers stay as they are.
-
-    Without a graph; random numbers are drawn. Unlike `pure_forward` for models in a wrapper too: DDP, Lightning Fabric
-    and `torch.compile` hold their module by several names, or would compile it again for other buffers.
-    """
-    kept = [
-        (module, name, value, value.clone())
-        for module in model.modules()
-        for name, value in module._buffers.items()
-        if value is not None
-    ]
-    try:
-        with torch.no_grad():
-            return tasks.pack(model(batch.inputs))
-    finally:
-        for module, name, value, copy in kept:
-            module._buffers[name] = value.copy_(copy)
-
-
-def losses_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:
-    """[T] float64 losses of all processes, from `outputs_again`."""
-    with torch.no_grad():
-        values, labelled = tasks.sample_losses(outputs_again(model, tasks, batch), batch.targets)
-    totals = torch.stack([values.double().sum(0), labelled.sum(0).double()])
-    group = _group(model)
-    if group is not None:
-        dist.all_reduce(totals, group=group)
-    return totals[0] / totals[1].clamp(min=1)
-
-
 def all_finite(values: Iterable[Tensor]) -> bool:
     """Whether no number is NaN or infinite: one pass over them, unless their norm overflows."""
     values = list(values)
     if not values or bool(torch.isfinite(get_total_norm(values))):
         return True
     return all(bool(torch.isfinite(value).all()) for value in values)
-
-
-def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
-    """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone."""
-    for name, gradient in gradients.items():
-        value = parameters[name]
-        gradient = gradient.view_as(value).to(value.dtype)
-        value.grad = gradient if value.grad is None else value.grad.add_(gradient)
-
-
-def _parallel(model: nn.Module) -> list[DistributedDataParallel]:
-    return [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
-
-
-def _group(model: nn.Module) -> dist.ProcessGroup | None:
-    parallel = _parallel(model)
-    return parallel[0].process_group if parallel else None
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's module inside DDP, Fabric and torch.compile, whose parameters have their plain names."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)  # torch.compile
-        if inner is None and (isinstance(model, DistributedDataParallel) or type(model).__name__ == "_FabricModule"):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner

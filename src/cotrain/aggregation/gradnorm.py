@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation, require_positive
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.loss_weights import loss_weighted
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.task_adam import TaskAdam
 from cotrain.task import Batch
 

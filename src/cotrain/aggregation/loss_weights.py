@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation, require_positive
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.task import Batch
 
 __all__ = ["LogSum", "Sum", "loss_weighted"]

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
-from cotrain.aggregation.gradients import NotFiniteError, Split, TrainingPass, all_finite, unwrapped
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.mgda import MGDA
+from cotrain.aggregation.split import Split
+from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import SharedTrunk
 from cotrain.task import Batch, Task
 

@@ -19,9 +19,10 @@ from cotrain.aggregation.aggregation import (
     unflattened,
     weighed,
 )
-from cotrain.aggregation.gradients import NotFiniteError, Split, TrainingPass, all_finite
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.loss_weights import loss_weighted
 from cotrain.aggregation.module_state import absent_rows_left_out, full_state, load_full_state
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.task_adam import TaskAdam
 from cotrain.extras import require
 from cotrain.model import random_state_kept

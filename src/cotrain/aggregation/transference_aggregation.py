@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
-from cotrain.aggregation.gradients import Split, TrainingPass, unwrapped
+from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_candidates import Candidate, Named
 from cotrain.aggregation.transference_decision import Decision, Situation, decide
 from cotrain.aggregation.transference_directions import Replay
@@ -17,6 +18,7 @@ from cotrain.aggregation.transference_losses import RunningLosses
 from cotrain.aggregation.transference_options import Heads, TransferenceOptions, rule_from
 from cotrain.aggregation.transference_record import ChoiceRecord, Choices, LeftOut
 from cotrain.aggregation.transference_scores import Score
+from cotrain.aggregation.wrappers import unwrapped
 from cotrain.task import Batch, TaskSet
 
 __all__ = ["TransferenceAggregation"]

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cotrain.aggregation.aggregation import against_joint
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_candidates import JOINT, n_sums, needs_products, proposals
 from cotrain.aggregation.transference_directions import (
     Direction,

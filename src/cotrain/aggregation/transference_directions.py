@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import unflattened
-from cotrain.aggregation.gradients import NotFiniteError, Split, TrainingPass
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_tangents import tangent_of
 from cotrain.forward_mode import forward_mode_kernels
 from cotrain.model import pure_forward, random_state_kept

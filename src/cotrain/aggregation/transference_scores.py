@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from cotrain.aggregation.gradients import Split, TrainingPass
+from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_directions import Replay
 from cotrain.lookahead import Rule, displacements
 from cotrain.task import Batch

@@ -1,0 +1,55 @@
+"""Which parameters serve several tasks and get a combination, and which serve one and get its own gradient."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cotrain.aggregation.wrappers import unwrapped
+from cotrain.model import shared_parameters
+from cotrain.task import Batch, TaskSet
+
+__all__ = ["Split", "add_to_grad", "split_parameters"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A model's trainable parameters by name: those that serve several tasks, and the rest."""
+
+    shared: dict[str, nn.Parameter]
+    own: dict[str, nn.Parameter]
+
+
+def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequence[str] | None) -> Split:
+    """The shared parameters and the rest, of the module inside any wrapper.
+
+    Args:
+        model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
+        tasks: The tasks.
+        batch: Samples by which to find what is shared, if that is not known.
+        known: Names of the shared parameters, as found before; None to find them.
+
+    Raises:
+        ValueError: If several tasks share no parameter.
+    """
+    module = unwrapped(model)
+    trainable = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    if len(tasks) == 1:
+        return Split({}, trainable)
+    if known is None or any(name not in trainable for name in known):
+        known = list(shared_parameters(module, tasks, batch))
+    if not known:
+        raise ValueError(
+            f"No trainable parameter serves two of the tasks {list(tasks.names)}, so there are no gradients to combine."
+            " Train the tasks by themselves, or let them share a part of the model that is not frozen."
+        )
+    shared = {name: trainable[name] for name in known}
+    return Split(shared, {name: value for name, value in trainable.items() if name not in shared})
+
+
+def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
+    """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone."""
+    for name, gradient in gradients.items():
+        value = parameters[name]
+        gradient = gradient.view_as(value).to(value.dtype)
+        value.grad = gradient if value.grad is None else value.grad.add_(gradient)
