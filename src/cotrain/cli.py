@@ -8,16 +8,18 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.text import Text
 
+from cotrain.aggregation import aggregation_names, named
 from cotrain.data import datasets, get
 from cotrain.errors import ArgumentsError, CotrainError
 from cotrain.grouping import GainTable, Grouping, select_groups
 from cotrain.progress import progress_bar
 from cotrain.report import write_report
 from cotrain.study import StudyConfig, StudyFolder, run_study
+from cotrain.study.aggregated import train_aggregated
 from cotrain.study.clusters import cluster_grouping, cluster_study
 from cotrain.study.config import Features, Method
 from cotrain.study.decide import choose_groups, read_grouping
-from cotrain.terminal import affinity_table, cluster_tables, dataset_table, outcome_tables
+from cotrain.terminal import affinity_table, aggregation_tables, cluster_tables, dataset_table, outcome_tables
 from cotrain.version import __version__
 
 __all__ = ["main"]
@@ -81,6 +83,13 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
     groups.add_argument("--column", type=str, default="test_loss", help="of the table: a loss, or a gain")
     train = add("train", _train, "train and check a study's groups, and write the report")
     train.add_argument("folder", type=str, help="the study's folder")
+    train.add_argument(
+        "--aggregation",
+        type=str | None,
+        default=None,
+        help="after the check: train the networks of several tasks again with their gradients combined by this method"
+        f" ({', '.join(aggregation_names())}), and compare with the plain sum",
+    )
     report = add("report", _report, "write a study's report.html again")
     report.add_argument("folder", type=str, help="the study's folder")
     data = add("datasets", _datasets, "what is built in, where its files are looked for, and how to get them")
@@ -169,11 +178,18 @@ def _groups(chosen: Namespace) -> None:
 
 
 def _train(chosen: Namespace) -> None:
-    _, config = StudyFolder.existing(Path(chosen.folder))
+    out = Path(chosen.folder)
+    folder, config = StudyFolder.existing(out)
     if config.check == "none":
         raise ArgumentsError("This study was started with --check none. Start another one with --check quick or full.")
-    run_study(config, Path(chosen.folder), bar=progress_bar, resume=True)
-    _show_outcome(Path(chosen.folder))
+    if chosen.aggregation is not None:
+        named(chosen.aggregation)  # an unknown name, or a missing extra, is told before anything is trained
+    run_study(config, out, bar=progress_bar, resume=True)
+    _show_outcome(out)
+    if chosen.aggregation is not None:
+        train_aggregated(config, folder, chosen.aggregation, bar=progress_bar)
+        for part in aggregation_tables(out, chosen.aggregation):
+            Console().print(part)
 
 
 def _report(chosen: Namespace) -> None:

@@ -13,8 +13,9 @@ from rich.text import Text
 from cotrain.data import DatasetInfo
 from cotrain.grouping import Clustering, Grouping
 from cotrain.study import StudyFolder
+from cotrain.study.aggregated import aggregation_file
 
-__all__ = ["affinity_table", "cluster_tables", "dataset_table", "outcome_tables"]
+__all__ = ["affinity_table", "aggregation_tables", "cluster_tables", "dataset_table", "outcome_tables"]
 
 MOST_ROWS = 40
 """Beyond this a table of tasks scrolls out of sight; the report shows them all."""
@@ -49,6 +50,25 @@ def affinity_table(out: Path) -> Table:
         stderr = f"{float(row['stderr']):.2g}" if row["stderr"] else "unknown"
         table.add_row(Text(row["source"]), Text(row["target"]), f"{float(row['affinity']):.3g}", stderr)
     return table
+
+
+def aggregation_tables(out: Path, name: str) -> list[RenderableType]:
+    """What combining the gradients by a method has changed against their plain sum, and where the networks are."""
+    folder = StudyFolder(out)
+    found = folder.read_json(aggregation_file(name))
+    title = f"Gradients combined by {found['aggregation']}"
+    table = Table("networks", "total test loss, plain sum = 1", "95 % interval", "", title=title)
+    for arm, loss in found["relative_loss"].items():
+        if loss["low"] is None:
+            table.add_row(arm, f"{loss['mean']:.3f}", "", "one seed cannot tell")
+            continue
+        low, high = round(loss["low"], 3), round(loss["high"], 3)  # as shown: rounding is no difference
+        word = "clearly better" if high < 1 else "clearly worse" if low > 1 else "no clear difference"
+        table.add_row(arm, f"{loss['mean']:.3f}", f"{loss['low']:.3f} to {loss['high']:.3f}", word)
+    parts: list[RenderableType] = [table]
+    if found["skipped_steps"]:
+        parts.append(Text(f"{found['skipped_steps']} steps were skipped: a gradient was NaN or infinite."))
+    return [*parts, Text(f"Networks of the first seed: {(out / found['networks'][0]['model']).parent}")]
 
 
 def cluster_tables(clustering: Clustering) -> list[RenderableType]:

@@ -15,7 +15,7 @@ from cotrain.study.folder import StudyFolder
 from cotrain.study.setting import Setting
 from cotrain.study.weights import save_network
 
-__all__ = ["RANDOM_COVERS", "arms_of", "check_files", "check_seed"]
+__all__ = ["RANDOM_COVERS", "arms_of", "check_files", "check_seed", "network_file", "refuse_infinite", "results_file"]
 
 RANDOM_COVERS = {"none": 0, "quick": 1, "full": 3}
 
@@ -60,7 +60,7 @@ def check_seed(folder: StudyFolder, setting: Setting, seed: int, progress: Liste
     )
     evaluations = dict(zip(networks, fleet.evaluate(data.test.pair), strict=True))
     for trains, evaluation in evaluations.items():
-        _refuse_infinite({task: evaluation.loss_of(task) for task in trains}, trains)
+        refuse_infinite({task: evaluation.loss_of(task) for task in trains}, trains)
     results = [
         {
             "trains": list(trains),
@@ -99,7 +99,8 @@ def network_file(number: int) -> str:
     return str(Path("models") / f"network-{number:02d}.safetensors")
 
 
-def _refuse_infinite(losses: Mapping[str, float], trains: tuple[str, ...]) -> None:
+def refuse_infinite(losses: Mapping[str, float], trains: tuple[str, ...]) -> None:
+    """Stop where a test loss is NaN or infinite, with the tasks that the network was trained on."""
     bad = [task for task, loss in losses.items() if not math.isfinite(loss)]
     if bad:
         raise StudyError(
