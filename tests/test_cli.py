@@ -365,11 +365,12 @@ def test_targets_may_be_called_anything(cotrain, table):
     assert "Report: [bold]study/report.html" in out
 
 
-def test_check_none_says_that_nothing_was_checked(cotrain, table):
-    words = small(table, "--out", "study", "--check", "none")
+@pytest.mark.parametrize(("method", "said"), [("search", "Not checked:"), ("transference", "A prediction only:")])
+def test_check_none_says_that_nothing_was_checked(cotrain, table, method, said):
+    words = small(table, "--out", "study", "--check", "none", "--method", method)
     code, out, _ = cotrain(*words)
     assert code == 0
-    assert "A prediction only" in out
+    assert said in out
     assert "What real trainings say" not in out
     assert Path("study/report.html").exists()
     code, _, err = cotrain("train", "study")

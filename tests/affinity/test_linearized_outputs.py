@@ -114,7 +114,7 @@ def test_of_many_rows_a_random_subset_is_taken():
         for most, seed in ((60, 0), (20, 0), (20, 0), (20, 1))
     )
     assert len(few) == 20
-    assert torch.isin(few, whole).all()
+    assert float((few[:, None] - whole).abs().min(dim=1).values.max()) < 1e-6  # another batch, another rounding
     assert torch.equal(few, same)
     assert not torch.equal(few, others)
 
