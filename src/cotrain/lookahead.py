@@ -228,12 +228,15 @@ def _adam(
     if weight_decay and not decoupled:
         gradient = gradient + weight_decay * value
     # The count is kept in float32, in which 1 - beta ** count would lose four digits at the first steps.
-    count = state["step"].double() + 1 if state else 1
+    count = float(state["step"]) + 1 if state else 1.0
     first, second = (state["exp_avg"], state["exp_avg_sq"]) if state else (torch.zeros_like(value),) * 2
-    mean = beta1 * first + (1 - beta1) * gradient
-    spread = torch.addcmul(beta2 * second, gradient, gradient, value=1 - beta2)
-    scale = spread.sqrt_().div_((1 - beta2**count) ** 0.5).add_(group["eps"])
-    move: Tensor = mean.div_(scale).mul_(-lr / (1 - beta1**count))
+    mean = torch.lerp(first.to(gradient.dtype), gradient, 1 - beta1)
+    # From the state to the gradient: the other way the weight, 1 - beta2 in float32, would lose two digits.
+    spread = torch.lerp(second.to(gradient.dtype), gradient.square(), 1 - beta2)
+    # The bias correction of the root is taken out of it, which saves a pass over all numbers.
+    correction = (1 - beta2**count) ** 0.5
+    scale = spread.sqrt_().add_(group["eps"] * correction)
+    move: Tensor = mean.div_(scale).mul_(-lr * correction / (1 - beta1**count))
     return move.sub_(lr * weight_decay * value) if weight_decay and decoupled else move
 
 

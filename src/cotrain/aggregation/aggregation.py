@@ -1,7 +1,6 @@
 """One update from many tasks: what every way of combining their gradients does, and what it tells about it."""
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -92,7 +91,7 @@ class Combined:
     norm_ratio: float | None = None
 
 
-class StepAggregation(ABC):
+class StepAggregation:
     """What all ways have in common: one forward pass, heads by their own tasks, absent tasks, steps not to be made.
 
     The parameters of one task get its plain gradient, whatever the weights. With a single task there is nothing to
@@ -163,22 +162,26 @@ class StepAggregation(ABC):
         self._load(state)
 
     def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
+        """What the shared parameters get, and the others; to be overridden where one pass gives both.
+
+        What a method remembers changes only once nothing is left that could stop the step.
+        """
         own = run.sums(split.own)
         if not split.shared:
             return Combined({}, torch.ones(1, dtype=torch.float64)), own
         return self._combine(run, split, batch), own
 
-    @abstractmethod
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:
         """What the shared parameters get; at least one task is present, and its loss is finite."""
+        raise NotImplementedError
 
-    def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:  # noqa: B027 - most have nothing to do
+    def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:
         """Called before the forward pass of a step."""
 
     def _state(self) -> dict[str, Any]:
         return {}
 
-    def _load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most have no state of their own
+    def _load(self, state: Mapping[str, Any]) -> None:
         pass
 
 

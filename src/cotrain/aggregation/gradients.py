@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import parallel_parts, process_group
 from cotrain.lookahead import loss_slopes
 from cotrain.task import Batch, TaskSet
@@ -92,6 +93,16 @@ class TrainingPass:
             self._norms_refused(parameters)
             raise NotFiniteError([])
         return gradients
+
+    def plain_sums(self, split: Split) -> tuple[Gradients, Gradients]:
+        """The gradient of the plain sum by the shared parameters and by the others: one backward pass for both.
+
+        Raises:
+            NotFiniteError: If a number is NaN or infinite, with the tasks whose own gradient is.
+        """
+        both = self.sums({**split.shared, **split.own})
+        shared = {name: value for name, value in both.items() if name in split.shared}
+        return shared, {name: value for name, value in both.items() if name in split.own}
 
     def sent_back(self, parameters: Mapping[str, nn.Parameter], sent: Tensor) -> Gradients:
         """Send derivatives by the outputs on to parameters; summed over the processes."""

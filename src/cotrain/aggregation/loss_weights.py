@@ -36,11 +36,7 @@ class Sum(StepAggregation):
     def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
         if self._weights is not None:
             return super()._gradients(run, split, batch)
-        both = run.sums(
-            {**split.shared, **split.own}
-        )  # one backward pass, where others need a second one for the heads
-        shared = {name: value for name, value in both.items() if name in split.shared}
-        own = {name: value for name, value in both.items() if name in split.own}
+        shared, own = run.plain_sums(split)
         return Combined(shared, run.present.double(), 1.0, 1.0), own
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002

@@ -1,6 +1,6 @@
 """IT-MTL: at every step the combination of task gradients that helps the tasks most, for any number of tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -19,7 +19,7 @@ from cotrain.aggregation.transference_options import Heads, TransferenceOptions,
 from cotrain.aggregation.transference_record import ChoiceRecord, Choices, LeftOut
 from cotrain.aggregation.transference_scores import Score
 from cotrain.aggregation.wrappers import unwrapped
-from cotrain.task import Batch, TaskSet
+from cotrain.task import Batch, Task, TaskSet
 
 __all__ = ["TransferenceAggregation"]
 
@@ -121,6 +121,15 @@ class TransferenceAggregation(StepAggregation):
         """What was chosen over time; its `plot` draws it."""
         return self._choices.record(self._names)
 
+    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+        """As `StepAggregation.backward`."""
+        try:
+            return super().backward(model, tasks, batch)
+        finally:
+            if self._replay is not None:  # the step did not come to a decision
+                self._replay.layers.stop()
+                self._replay = None
+
     def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:
         if not self._names:
             self._begin(tasks.names)
@@ -131,9 +140,12 @@ class TransferenceAggregation(StepAggregation):
             )
         self._replay = Replay.before(unwrapped(model), tasks, batch)
 
-    def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:
+    def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
+        if not split.shared:
+            return super()._gradients(run, split, batch)
         replay, self._replay = self._replay, None
         assert replay is not None  # `_before` made it
+        replay.layers.stop()
         present, losses = run.present.cpu(), run.losses.detach().cpu().double()
         self._refuse_negative(losses)
         seen = self._seen.after(losses, present)
@@ -154,15 +166,17 @@ class TransferenceAggregation(StepAggregation):
             name, weights, self._decision = applied.name, applied.weights, applied.decision
             # A task that is absent at a decision has the weight of the joint sum until the next one.
             self._kept_name, self._kept = name, torch.where(present, weights, 1)
+            own = applied.own
             combined = Combined(applied.direction, weights.to(run.losses.device), applied.cosine, applied.norm_ratio)
         else:
             name, weights = self._kept_name, torch.where(present, self._kept, 0)
+            own = run.sums(split.own)
             combined = Combined(run.sums(split.shared, weights.to(run.losses.device)), weights.to(run.losses.device))
         self._seen = seen
         self._step += 1
         self._left_out.add(weights > 0, present)
         self._choices.add(name, weights > 0, present)
-        return combined
+        return combined, own
 
     def _refuse_negative(self, losses: Tensor) -> None:
         if self._options.score == "difference" or not bool((losses < 0).any()):

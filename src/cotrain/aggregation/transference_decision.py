@@ -89,6 +89,7 @@ class Applied:
         name: The candidate that was picked.
         weights: [T] float64 of the tasks' gradients.
         direction: Their sum by the shared parameters.
+        own: The plain gradients of the other parameters.
         cosine: With the joint gradient; None where that was not formed.
         norm_ratio: To the joint gradient; None likewise.
         decision: What was tried.
@@ -97,6 +98,7 @@ class Applied:
     name: str
     weights: Tensor
     direction: Mapping[str, Tensor]
+    own: dict[str, Tensor]
     cosine: float | None
     norm_ratio: float | None
     decision: Decision
@@ -126,7 +128,7 @@ def decide(situation: Situation, options: TransferenceOptions) -> Applied:
     )
     must = tuple(name for name, wanted in zip(names, forced.tolist(), strict=True) if wanted)
     if slopes is not None and not options.exact and not options.equal_norm:
-        return _by_slopes(candidates, slopes, directions, must)
+        return _by_slopes(candidates, slopes, directions, situation, must)
     trial = _trial(situation, options) if options.exact and len(candidates) > 1 else None
     return _by_trials(candidates, slopes, directions, trial, options, must)
 
@@ -141,13 +143,21 @@ def _directions(situation: Situation, options: TransferenceOptions) -> Direction
 
 
 def _by_slopes(
-    candidates: Mapping[str, Tensor], slopes: Tensor, directions: Directions, forced: tuple[str, ...]
+    candidates: Mapping[str, Tensor],
+    slopes: Tensor,
+    directions: Directions,
+    situation: Situation,
+    forced: tuple[str, ...],
 ) -> Applied:
     """The best to first order, at its own norm: only its own sum is formed."""
     scores = {name: float(weights @ slopes) for name, weights in candidates.items()}
     best = max(scores, key=lambda name: scores[name])  # of equals the first, and the joint sum stands first
     decision = Decision(best, scores, scores[best] - scores[JOINT], None, forced)
-    return Applied(best, candidates[best], directions.direction(candidates[best]).values, None, None, decision)
+    if best == JOINT:
+        direction, own = directions.joint()
+    else:
+        direction, own = directions.direction(candidates[best]), situation.run.sums(situation.split.own)
+    return Applied(best, candidates[best], direction.values, own, None, None, decision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +179,9 @@ def _by_trials(
     """The best by its score; of the directions only the joint one and the best so far are kept."""
     joint = best = None
     scores: dict[str, float] = {}
+    first, own = directions.joint()
     for name, weights in candidates.items():
-        direction = directions.direction(weights)
+        direction = first if joint is None else directions.direction(weights)
         if joint is not None and direction.square == 0:
             continue  # it cannot be brought to a norm, and a step for nobody is no combination
         if joint is not None and options.equal_norm:
@@ -196,7 +207,7 @@ def _by_trials(
     product = square if picked is joint else inner_product(picked.direction.values, joint.direction.values)
     cosine, norm_ratio = against_joint(product, picked.direction.square, square)
     decision = Decision(picked.name, scores, gain, stderr, forced)
-    return Applied(picked.name, picked.weights, picked.direction.values, cosine, norm_ratio, decision)
+    return Applied(picked.name, picked.weights, picked.direction.values, own, cosine, norm_ratio, decision)
 
 
 def _trial(situation: Situation, options: TransferenceOptions) -> Trial:

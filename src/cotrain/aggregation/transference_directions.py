@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import unflattened
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass
+from cotrain.aggregation.layer_outputs import LayerOutputs
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_tangents import tangent_of
 from cotrain.forward_mode import forward_mode_kernels
@@ -36,16 +37,18 @@ class Replay:
         tasks: The tasks.
         batch: The samples of the step.
         put_back: Puts the random state back to where it was before the step.
+        layers: What the module's layers give in the step's forward pass.
     """
 
     module: nn.Module
     tasks: TaskSet
     batch: Batch
     put_back: Callable[[], None]
+    layers: LayerOutputs
 
     @classmethod
     def before(cls, module: nn.Module, tasks: TaskSet, batch: Batch) -> "Replay":
-        """To be made before the step's forward pass."""
+        """To be made before the step's forward pass, after which `layers` is to be stopped."""
         here = torch.get_rng_state()
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
@@ -54,7 +57,7 @@ class Replay:
             if devices:
                 torch.cuda.set_rng_state_all(devices)
 
-        return cls(module, tasks, batch, put_back)
+        return cls(module, tasks, batch, put_back, LayerOutputs(module))
 
     def outputs(self, parameters: Mapping[str, Tensor], batch: Batch | None = None) -> Tensor:
         """[B, O] without a graph, on the step's batch or another one; parameters without a name stay."""
@@ -82,6 +85,14 @@ class Direction:
 
 class Directions(Protocol):
     """Where directions come from."""
+
+    def joint(self) -> tuple[Direction, dict[str, Tensor]]:
+        """The plain sum, and what the other parameters get of it.
+
+        Raises:
+            NotFiniteError: As `direction`.
+        """
+        ...
 
     def direction(self, weights: Tensor) -> Direction:
         """The sum of the tasks' gradients by the shared parameters with these weights [T].
@@ -118,6 +129,10 @@ class FromRows:
         jacobian = run.jacobian(split.shared)
         return cls(run, split, jacobian, run.gramian(jacobian))
 
+    def joint(self) -> tuple[Direction, dict[str, Tensor]]:
+        """A sum of the rows, and a backward pass down to the heads."""
+        return self.direction(self.run.present.cpu().double()), self.run.sums(self.split.own)
+
     def direction(self, weights: Tensor) -> Direction:
         """A product of the weights and the rows."""
         present = weights[self.run.rows]
@@ -148,6 +163,11 @@ class FromPasses:
     split: Split
     replay: Replay
 
+    def joint(self) -> tuple[Direction, dict[str, Tensor]]:
+        """One backward pass for both."""
+        shared, own = self.run.plain_sums(self.split)
+        return Direction(shared, inner_product(shared, shared)), own
+
     def direction(self, weights: Tensor) -> Direction:
         """One backward pass; whose gradient is not finite is only looked for where the norm is not."""
         weights = weights.to(self.run.slopes.device)
@@ -168,15 +188,16 @@ class FromPasses:
         if length == 0:
             return torch.zeros_like(weights)
         unit = direction.times(1 / length).values
-        values = {name: self.split.shared[name].detach() for name in unit}
-        for kernels in _KERNELS:
+        for kernels, layers in ((nullcontext, self.replay.layers), *((kernels, None) for kernels in _KERNELS)):
             try:
                 with kernels():
-                    found = self._contracted(tangent_of(self.replay.outputs, values, unit)) * length
+                    tangent = tangent_of(self.replay.outputs, self.split.shared, unit, layers)
+                    found = self._contracted(tangent) * length
             except RuntimeError:  # NotImplementedError is one
                 continue
             if abs(float(weights @ found) - length**2) <= TOLERANCE * length**2:
                 return found
+        values = {name: self.split.shared[name].detach() for name in unit}
         return self._contracted(self._difference(values, unit)) * length
 
     @cached_property
