@@ -28,5 +28,7 @@ check-types: .venv
 check-imports: .venv
 	$(BIN)/lint-imports
 
+# One process per core, each with one thread: the tests are many small steps. A file stays in one process, which makes
+# its fixtures once.
 check-tests: .venv
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered

@@ -39,6 +39,7 @@ def test_a_plain_file_is_read_too(tmp_path: Path) -> None:
         (gzip.compress(b""), "error while reading"),
         (b"<html>not found</html>", "error while reading"),
     ],
+    ids=["cut", "too short", "a row cut", "three columns", "header", "empty", "page"],  # the bytes hold the time
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "census-income.data.gz"

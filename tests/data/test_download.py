@@ -130,6 +130,7 @@ def test_wrong_content_is_not_kept(publisher: Publisher, tmp_path: Path) -> None
         ("/cut.gz", b"half", "after 4 of 8 bytes|IncompleteRead"),
         ("/absent", None, "could not be downloaded: HTTP Error 404"),
     ],
+    ids=["no archive", "another name", "damaged", "cut", "absent"],  # the bytes hold the time
 )
 def test_a_bad_answer_is_an_error(
     publisher: Publisher, tmp_path: Path, path: str, body: bytes | None, message: str
