@@ -161,6 +161,7 @@ class TransferenceAggregation(StepAggregation):
                 starved=self._left_out.starved(self._options.min_rate),
                 rule=DEFAULT_RATE if self._rule is None else self._rule,
                 generator=torch.Generator().manual_seed(_seed_of(self._options.seed, self._step)),
+                compared=self.on_choice is not None,
             )
             applied = decide(situation, self._options)
             name, weights, self._decision = applied.name, applied.weights, applied.decision

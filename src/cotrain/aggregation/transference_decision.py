@@ -67,6 +67,7 @@ class Situation:
         starved: [T] tasks that were left out for too long.
         rule: How a gradient becomes a step.
         generator: Of PCGrad's orders.
+        compared: Whether it is wanted how the direction lies to the joint gradient.
     """
 
     run: TrainingPass
@@ -79,6 +80,7 @@ class Situation:
     starved: Tensor
     rule: Rule
     generator: torch.Generator
+    compared: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ class Applied:
         weights: [T] float64 of the tasks' gradients.
         direction: Their sum by the shared parameters.
         own: The plain gradients of the other parameters.
-        cosine: With the joint gradient; None where that was not formed.
+        cosine: With the joint gradient; None where that was not formed, or nobody wants it.
         norm_ratio: To the joint gradient; None likewise.
         decision: What was tried.
     """
@@ -130,7 +132,7 @@ def decide(situation: Situation, options: TransferenceOptions) -> Applied:
     if slopes is not None and not options.exact and not options.equal_norm:
         return _by_slopes(candidates, slopes, directions, situation, must)
     trial = _trial(situation, options) if options.exact and len(candidates) > 1 else None
-    return _by_trials(candidates, slopes, directions, trial, options, must)
+    return _by_trials(candidates, slopes, directions, trial, options, must, compared=situation.compared)
 
 
 def _directions(situation: Situation, options: TransferenceOptions) -> Directions:
@@ -175,6 +177,8 @@ def _by_trials(
     trial: Trial | None,
     options: TransferenceOptions,
     forced: tuple[str, ...],
+    *,
+    compared: bool,
 ) -> Applied:
     """The best by its score; of the directions only the joint one and the best so far are kept."""
     joint = best = None
@@ -203,9 +207,10 @@ def _by_trials(
         gain, stderr = gain_over(joint.scored, best.scored, trial.run)
         # A joint step to where no loss is finite is left for any other one.
         picked = joint if gain <= options.hysteresis * stderr else best
-    square = joint.direction.square
-    product = square if picked is joint else inner_product(picked.direction.values, joint.direction.values)
-    cosine, norm_ratio = against_joint(product, picked.direction.square, square)
+    cosine = norm_ratio = None
+    if compared:
+        product = inner_product(picked.direction.values, joint.direction.values)
+        cosine, norm_ratio = against_joint(product, picked.direction.square, joint.direction.square)
     decision = Decision(picked.name, scores, gain, stderr, forced)
     return Applied(picked.name, picked.weights, picked.direction.values, own, cosine, norm_ratio, decision)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import unflattened
-from cotrain.aggregation.gradients import NotFiniteError, TrainingPass
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.layer_outputs import LayerOutputs
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_tangents import tangent_of
@@ -165,8 +165,13 @@ class FromPasses:
 
     def joint(self) -> tuple[Direction, dict[str, Tensor]]:
         """One backward pass for both."""
-        shared, own = self.run.plain_sums(self.split)
-        return Direction(shared, inner_product(shared, shared)), own
+        found = self.run.sent_back({**self.split.shared, **self.split.own}, self.run.slopes)
+        shared = {name: value for name, value in found.items() if name in self.split.shared}
+        own = {name: value for name, value in found.items() if name in self.split.own}
+        square = inner_product(shared, shared)
+        if not math.isfinite(square) or not all_finite(own.values()):
+            shared, own = self.run.plain_sums(self.split)  # which says whose
+        return Direction(shared, square), own
 
     def direction(self, weights: Tensor) -> Direction:
         """One backward pass; whose gradient is not finite is only looked for where the norm is not."""
