@@ -80,7 +80,7 @@ def torchjd_aggregator(name: str, **options: Any) -> nn.Module:
     """
     module = require("torchjd.aggregation", extra="torchjd")
     if name == "CAGrad":
-        require("cvxpy", extra="torchjd")
+        require("cvxpy", extra="cagrad")
     found: nn.Module = getattr(module, name)(**options)
     return found
 
