@@ -20,9 +20,10 @@ def test_files_are_found_through_the_variable(
     assert {info.source.name: info.found for info in datasets()} == {
         "digits": None,
         "fashion-mnist": fashion_folder,
+        "multi-fashion": fashion_folder,
         "census-income": None,
     }
-    assert [info.available for info in datasets()] == [True, True, False]
+    assert [info.available for info in datasets()] == [True, True, True, False]
     monkeypatch.setenv("COTRAIN_DATA", str(census_folder))
     assert load("census-income", task_set="pair", fix_masters=True).tasks.names == ("age_40", "education")
 
@@ -43,7 +44,7 @@ def test_what_is_loaded_is_validated(tmp_path: Path) -> None:
 
 
 def test_unknown_data_and_foreign_options_are_refused() -> None:
-    with pytest.raises(DataError, match=r"no data called 'digit'. Use digits, fashion-mnist, census-income"):
+    with pytest.raises(DataError, match=r"no data called 'digit'. Use digits, fashion-mnist, multi-fashion, census"):
         load("digit")
     with pytest.raises(DataError, match=r"digits has no option 'task_set'. Its options are flips"):
         load("digits", task_set="pair")
@@ -64,8 +65,8 @@ def test_what_is_built_in_says_where_it_comes_from() -> None:
 
 def test_get_knows_what_needs_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get("digits") is None
-    with pytest.raises(DataError, match=r"no built-in data set called 'fashion'. Did you mean 'fashion-mnist'"):
-        get("fashion")
+    with pytest.raises(DataError, match=r"no built-in data set called 'fashion-mnis'. Did you mean 'fashion-mnist'"):
+        get("fashion-mnis")
 
 
 def test_get_downloads_into_the_folder_where_load_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cotrain.data.dataset import MultiTaskData
-from cotrain.data.idx import read_idx
+from cotrain.data.image_files import BRIGHTEST, read_image_files
 from cotrain.data.image_tasks import ImageClasses, image_task_data
 from cotrain.data.locations import locate
 from cotrain.data.sources import FASHION_MNIST
-from cotrain.errors import DataError
 
 __all__ = ["FASHION_CLASSES", "load_fashion_mnist"]
 
@@ -20,7 +18,6 @@ FASHION_CLASSES = ImageClasses(
     "footwear",
     (5, 7, 9),
 )
-_BRIGHTEST = 255
 _VALID_PART = 6  # one in six: 10,000 of the 60,000, as many as there are test images
 
 
@@ -43,41 +40,22 @@ def load_fashion_mnist(
     Raises:
         DataError: If a file is not found or damaged, a target is unknown, or upside down is asked for without flips.
     """
-    paths = locate(FASHION_MNIST, folder=folder)
-    train_images, train_labels = _read_pair(paths["train-images-idx3-ubyte.gz"], paths["train-labels-idx1-ubyte.gz"])
-    test_images, test_labels = _read_pair(paths["t10k-images-idx3-ubyte.gz"], paths["t10k-labels-idx1-ubyte.gz"])
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise DataError(
-            f"Training images are {train_images.shape[1:]} and test images {test_images.shape[1:]} pixels in"
-            f" {paths['train-images-idx3-ubyte.gz'].parent}. They belong to different data sets: get them again."
-        )
-    n_train = len(train_labels)
+    train, test = read_image_files(locate(FASHION_MNIST, folder=folder))
+    n_train = len(train)
     shuffled = np.random.default_rng(seed).permutation(n_train)
     n_valid = n_train // _VALID_PART
     return image_task_data(
         "fashion-mnist",
-        np.concatenate([train_images, test_images]),
-        np.concatenate([train_labels, test_labels]),
+        np.concatenate([train.images, test.images]),
+        np.concatenate([train.labels, test.labels]),
         FASHION_CLASSES,
-        brightest=_BRIGHTEST,
+        brightest=BRIGHTEST,
         parts={
             "train": np.sort(shuffled[n_valid:]),
             "valid": np.sort(shuffled[:n_valid]),
-            "test": np.arange(n_train, n_train + len(test_labels)),
+            "test": np.arange(n_train, n_train + len(test)),
         },
         targets=targets,
         flips=flips,
         seed=seed,
     )
-
-
-def _read_pair(image_path: Path, label_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    images, labels = read_idx(image_path, n_dims=3), read_idx(label_path, n_dims=1)
-    if len(images) != len(labels):
-        raise DataError(
-            f"{image_path} has {len(images)} images but {label_path} has {len(labels)} labels."
-            " They belong to different data sets: get them again."
-        )
-    if labels.max(initial=0) >= len(FASHION_CLASSES.names):
-        raise DataError(f"{label_path} must hold labels from 0 to 9. Got {labels.max()}. Get the file again.")
-    return images, labels

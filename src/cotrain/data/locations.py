@@ -1,6 +1,7 @@
 """Where the files of a data set are looked for, in order: $COTRAIN_DATA, the system's folder, the cache."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
@@ -8,7 +9,7 @@ import platformdirs
 from cotrain.data.sources import Source
 from cotrain.errors import DataError
 
-__all__ = ["DATA_VARIABLE", "cache_folder", "find", "locate", "search_folders"]
+__all__ = ["DATA_VARIABLE", "cache_folder", "files_in", "find", "locate", "search_folders"]
 
 DATA_VARIABLE = "COTRAIN_DATA"
 _SYSTEM_FOLDER = Path("/usr/share/datasets")
@@ -50,22 +51,23 @@ def search_folders(source: Source) -> tuple[Path, ...]:
     roots = [_SYSTEM_FOLDER]
     if own := os.environ.get(DATA_VARIABLE):
         roots.insert(0, Path(own).expanduser())
-    return (*(place for root in roots for place in (root / source.name, root)), cache_folder(source))
+    return (*(place for root in roots for place in (root / (source.folder or source.name), root)), cache_folder(source))
 
 
 def cache_folder(source: Source) -> Path:
     """Where downloads of a data set are kept."""
-    return platformdirs.user_cache_path("cotrain") / source.name
+    return platformdirs.user_cache_path("cotrain") / (source.folder or source.name)
+
+
+def files_in(folder: Path, names: Iterable[str]) -> dict[str, Path] | None:
+    """The paths by name, each with or without `.gz`, if a folder holds them all; None if it does not."""
+    names = list(names)
+    found = {
+        name: path for name in names for path in (folder / name.removesuffix(".gz"), folder / name) if path.is_file()
+    }
+    return found if len(found) == len(names) else None
 
 
 def _first_complete(source: Source, folders: tuple[Path, ...]) -> dict[str, Path] | None:
-    for folder in folders:
-        found = {
-            file.name: path
-            for file in source.files
-            for path in (folder / file.name.removesuffix(".gz"), folder / file.name)
-            if path.is_file()
-        }
-        if found and len(found) == len(source.files):
-            return found
-    return None
+    names = [file.name for file in source.files]
+    return next((found for folder in folders if (found := files_in(folder, names))), None)

@@ -12,7 +12,8 @@ from cotrain.data.digits import load_digits
 from cotrain.data.download import download
 from cotrain.data.fashion_mnist import load_fashion_mnist
 from cotrain.data.locations import find, search_folders
-from cotrain.data.sources import CENSUS_INCOME, DIGITS, FASHION_MNIST, Source
+from cotrain.data.overlaid_images import load_multi_fashion
+from cotrain.data.sources import CENSUS_INCOME, DIGITS, FASHION_MNIST, MULTI_FASHION, Source
 from cotrain.data.table_file import TABLE_SUFFIXES, MissingInputs, read_table
 from cotrain.errors import UnknownNameError
 from cotrain.progress import Listener, silent
@@ -55,6 +56,7 @@ _BUILT_IN: Mapping[str, _BuiltIn] = {
     for entry in (
         _BuiltIn(DIGITS, load_digits, ("flips",)),
         _BuiltIn(FASHION_MNIST, load_fashion_mnist, ("flips",)),
+        _BuiltIn(MULTI_FASHION, load_multi_fashion, ("n_images",)),
         _BuiltIn(CENSUS_INCOME, load_census_income, ("task_set", "fix_masters")),
     )
 }
@@ -67,6 +69,7 @@ def load(
     targets: Sequence[str] | None = None,
     seed: int = 0,
     flips: bool | None = None,
+    n_images: int | None = None,
     task_set: TaskSetName | None = None,
     fix_masters: bool | None = None,
     kinds: Mapping[str, Kind] | None = None,
@@ -75,10 +78,12 @@ def load(
     """Load a built-in data set or a table, and check that it can be trained on.
 
     Args:
-        name_or_path: "digits", "fashion-mnist", "census-income", or the path of a CSV, TSV or Parquet file.
+        name_or_path: "digits", "fashion-mnist", "multi-fashion", "census-income", or the path of a CSV, TSV or Parquet
+            file.
         targets: Names of the tasks, or of a table's target columns (there they are required); None keeps all.
         seed: Of the split and of everything drawn.
-        flips: Image sets only; see `load_digits`.
+        flips: digits and fashion-mnist only; see `load_digits`.
+        n_images: multi-fashion only; see `load_multi_fashion`.
         task_set: Census-Income only; see `load_census_income`.
         fix_masters: Census-Income only; see `load_census_income`.
         kinds: Tables only; see `read_table`.
@@ -96,6 +101,7 @@ def load(
         option: value
         for option, value in {
             "flips": flips,
+            "n_images": n_images,
             "task_set": task_set,
             "fix_masters": fix_masters,
             "kinds": kinds,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["CENSUS_INCOME", "DIGITS", "FASHION_MNIST", "DataFile", "Source"]
+__all__ = ["CENSUS_INCOME", "DIGITS", "FASHION_MNIST", "MULTI_FASHION", "DataFile", "Source"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Source:
         homepage: Where its publisher describes it, and where a person can download it.
         licence: Of the data.
         files: What must be found; none for data that ships with an installed package.
+        folder: Name of the folder that holds them, where that is another data set's; empty for `name`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     homepage: str
     licence: str
     files: tuple[DataFile, ...] = ()
+    folder: str = ""
 
 
 DIGITS = Source(
@@ -63,6 +65,15 @@ FASHION_MNIST = Source(
             ("t10k-labels-idx1-ubyte.gz", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
         )
     ),
+)
+
+MULTI_FASHION = Source(
+    "multi-fashion",
+    "70,000 pairs (or triples) of overlaid Fashion-MNIST images, 28 x 28, a ten-class task per image",
+    FASHION_MNIST.homepage,
+    FASHION_MNIST.licence,
+    FASHION_MNIST.files,
+    folder=FASHION_MNIST.name,
 )
 
 _CENSUS_URL = "https://archive.ics.uci.edu/static/public/117/census+income+kdd.zip"

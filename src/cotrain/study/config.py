@@ -24,7 +24,7 @@ class StudyConfig:
     """The configuration of a study.
 
     Args:
-        data: digits, fashion-mnist, census-income, or the path of a table (CSV, TSV, Parquet).
+        data: digits, fashion-mnist, multi-fashion, census-income, or the path of a table (CSV, TSV, Parquet).
         targets: Names of the targets; None for all that a built-in data set has. A table needs them.
         budget: How many networks may be trained and served in the end.
         check: full: train single tasks, all tasks in one, the groups and random groups, on all samples; quick: the
