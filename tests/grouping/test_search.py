@@ -147,6 +147,23 @@ def test_all_groups_trained_means_the_true_optimum():
     assert found.trainings == 15
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 99), st.integers(0, 12), st.booleans(), st.sampled_from(["improvement", "random"]))
+def test_only_candidates_are_trained_and_all_of_them_mean_the_optimum_among_them(seed, count, singles, acquisition):
+    trainer = Trainer(seed=seed)
+    together = [c for size in range(2, 6) for c in combinations(TASKS, size)]
+    drawn = np.random.default_rng(seed).choice(len(together), count, replace=False)
+    candidates = [TASKS, *(tuple(reversed(together[i])) for i in drawn)]  # names in any order
+    options = {"candidates": candidates, "singles": singles, "acquisition": acquisition, "tolerance": 0}
+    found = search(trainer, count + 7, seed=seed, **options)
+    allowed = {*map(frozenset, candidates), *(frozenset((task,)) for task in TASKS)}
+    assert set(map(frozenset, trainer.trained)) <= allowed
+    truth = trainer.truth()
+    rows = [i for i, group in enumerate(truth.groups) if frozenset(group) in allowed]
+    assert found.trainings == len(allowed)
+    assert found.grouping.value == pytest.approx(select_groups(truth.rows(rows), budget=3, kappa=0).value)
+
+
 def test_it_stops_when_nothing_promises_to_change_the_choice():
     trainer = Trainer()
     found = search(trainer, trainings=60, tolerance=0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -23,7 +25,12 @@ Names = tuple[str, ...]
 
 
 def first_trainings(
-    tasks: Names, trainings: int, n_networks: int, max_size: int, rng: np.random.Generator
+    tasks: Names,
+    trainings: int,
+    n_networks: int,
+    max_size: int,
+    rng: np.random.Generator,
+    candidates: Sequence[Names] | None = None,
 ) -> list[Names]:
     """All pairs where they can be afforded, else all tasks together and random partitions into groups to deploy.
 
@@ -38,23 +45,41 @@ def first_trainings(
         n_networks: How many networks will be deployed; T / n_networks is the least mean size of a group.
         max_size: The most tasks of a network.
         rng: Decides the random groups.
+        candidates: The only groups that may be trained, names in the order of the tasks. None: all groups.
 
     Returns:
         Different groups of two or more tasks, no more than the trainings; names in the order of the tasks.
     """
     names = check_tasks(tasks)
-    pairs: list[Names] = list(combinations(names, 2))
-    if len(pairs) + FEWEST_AFTER <= trainings:
+    allowed = None if candidates is None else {group for group in candidates if 1 < len(group) <= max_size}
+    pairs: list[Names] = [pair for pair in combinations(names, 2) if allowed is None or pair in allowed]
+    if len(pairs) == len(names) * (len(names) - 1) // 2 and len(pairs) + FEWEST_AFTER <= trainings:
         return pairs
     smallest = min(max(2, -(-len(names) // n_networks)), max_size)
     largest = min(max(smallest, len(names) - 1, 2), max_size, 2 * smallest)
-    found = dict.fromkeys([names] if max_size >= len(names) else [])
-    wanted = max(len(found) + int(SHARE * (trainings - len(found))), -(-len(names) // smallest))
+    whole = max_size >= len(names) and (allowed is None or names in allowed)
+    found = dict.fromkeys([names] if whole else [])
+    wanted = min(max(len(found) + int(SHARE * (trainings - len(found))), -(-len(names) // smallest)), trainings)
+    if allowed is not None:
+        sized = sorted(group for group in allowed if smallest <= len(group) <= largest)
+        return [*found, *_spread(sized or sorted(allowed - found.keys()), wanted - len(found), rng)]
     for _ in range(TRIES):  # few tasks have few different groups
         size = int(rng.integers(smallest, largest + 1))
         order = rng.permutation(len(names))
         for start in range(0, len(names), size):
             part = np.sort(np.roll(order, -start)[:size])  # the last part is filled up from the first
-            if len(found) < min(wanted, trainings):
+            if len(found) < wanted:
                 found[tuple(names[j] for j in part)] = None
     return list(found)
+
+
+def _spread(groups: Sequence[Names], count: int, rng: np.random.Generator) -> list[Names]:
+    """Random groups, each one that holds as many tasks as possible that are in fewest of those before it."""
+    left = [groups[i] for i in rng.permutation(len(groups))]
+    held: Counter[str] = Counter()
+    found: list[Names] = []
+    while left and len(found) < count:
+        found.append(min(left, key=lambda group: sum(held[task] for task in group) / len(group)))
+        left.remove(found[-1])
+        held.update(found[-1])
+    return found

@@ -17,6 +17,7 @@ from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.measured_losses import MeasuredLosses, Names
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
 from cotrain.grouping.selection import select_groups
+from cotrain.grouping.table import GainTable
 
 __all__ = ["Acquisition", "OpenSingles", "Picks", "Wishes"]
 
@@ -98,10 +99,11 @@ class Wishes:
     objective: ObjectiveName
     weights: Weights | None
     constraints: Constraints | None = None
+    candidates: tuple[Names, ...] | None = None
 
     def by_mean(self, model: GainModel) -> Grouping:
         """The best choice if every prediction were true."""
-        return self._select(model, self.costs)
+        return self._select(self._of_candidates(model), self.costs)
 
     def among_trained(self, losses: MeasuredLosses) -> Grouping | None:
         """The best choice of trained groups; None if they do not cover all tasks within the budget."""
@@ -176,10 +178,18 @@ class Wishes:
             constraints=self.constraints,
         )
 
+    def _of_candidates(self, model: GainModel) -> GainModel:
+        """The model, as a table of the groups that may be trained: a selection chooses among a table's groups."""
+        if self.candidates is None:
+            return model
+        listed = tuple(dict.fromkeys([*((task,) for task in model.tasks), *self.candidates]))
+        single_losses = getattr(model, "single_losses", None)
+        return GainTable(model.tasks, listed, *model.predict(listed), single_losses=single_losses)
+
     def _untrained(self, model: GainModel, losses: MeasuredLosses, rng: np.random.Generator) -> BoolArray:
         """[n, T], columns in alphabetical order: all groups that may be trained, or random ones of all sizes."""
         tasks = sorted(model.tasks)
-        members = listed_groups(model, self.max_size)
+        members = listed_groups(self._of_candidates(model), self.max_size)
         if members is None:
             sizes = rng.integers(2, min(self.max_size or len(tasks), len(tasks)) + 1, RANDOM_CANDIDATES)
             ranks = rng.random((RANDOM_CANDIDATES, len(tasks))).argsort(axis=1).argsort(axis=1)

@@ -13,7 +13,7 @@ from cotrain.grouping.backends import Backend
 from cotrain.grouping.constraints import Constraints
 from cotrain.grouping.costs import Costs
 from cotrain.grouping.first_trainings import first_trainings
-from cotrain.grouping.gains import GainModel
+from cotrain.grouping.gains import GainModel, Groups, ListedGroups, membership
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.measured_losses import MeasuredLosses, Names, TrainGroups
 from cotrain.grouping.next_trainings import Acquisition, OpenSingles, Wishes
@@ -81,6 +81,7 @@ def search_groups(
     objective: ObjectiveName = "auto",
     weights: Weights | None = None,
     constraints: Constraints | None = None,
+    candidates: Groups | None = None,
     log: Path | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -114,6 +115,8 @@ def search_groups(
         objective: As in `select_groups`.
         weights: As in `select_groups`.
         constraints: As in `select_groups`; what is trained to learn may break them.
+        candidates: The only groups of two or more tasks that may be trained, such as those of a published table.
+            None: all groups.
         log: A file to which every training is added; an interrupted search that is started again with it takes the
             same way without training anything twice.
         seed: Decides the random groups.
@@ -129,7 +132,8 @@ def search_groups(
         raise ValueError(f"acquisition must be one of {', '.join(get_args(Acquisition))}. Got {acquisition!r}.")
     names = tuple(tasks)
     losses = MeasuredLosses(names, train_groups, known, log)
-    wishes = Wishes(budget, costs, max_size, objective, weights, constraints)
+    allowed = None if candidates is None else _in_order(candidates, names)
+    wishes = Wishes(budget, costs, max_size, objective, weights, constraints, allowed)
     rng = np.random.default_rng(seed)
     rounds: list[Round] = []
 
@@ -147,7 +151,7 @@ def search_groups(
     if acquisition != "random" or not losses.groups:
         n_networks = max(1, int(budget)) if costs is None else len(names)
         left = trainings - losses.spent if acquisition != "random" else 1
-        spend(first_trainings(names, left, n_networks, max_size or len(names), rng), "first")
+        spend(first_trainings(names, left, n_networks, max_size or len(names), rng, allowed), "first")
     settled = False
     while losses.spent < trainings and not settled:
         model = OpenSingles(backend(losses.table()), losses.alone)
@@ -159,3 +163,8 @@ def search_groups(
     model = OpenSingles(backend(losses.table()), losses.alone)
     grouping = wishes.among_trained(losses) or wishes.by_mean(model)
     return Search(grouping, losses.table(), model, tuple(rounds), losses.spent, settled)
+
+
+def _in_order(groups: Groups, tasks: Names) -> tuple[Names, ...]:
+    """Groups with their names in the order of the tasks."""
+    return tuple(ListedGroups.of(membership(groups, tasks), tasks))
