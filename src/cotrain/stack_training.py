@@ -20,7 +20,8 @@ from cotrain.optimizers import OptimizerFactory, keep_members
 from cotrain.progress import Listener
 from cotrain.stacking import Stack
 from cotrain.task import Targets, TaskSet
-from cotrain.training import check_finite, describe, describe_tasks, to_device, weighted_sum
+from cotrain.training import check_finite, to_device
+from cotrain.training_state import describe, describe_tasks, weighted_sum
 
 __all__ = ["FleetPart", "FleetSettings", "StackTraining"]
 

@@ -4,26 +4,23 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cotrain.aggregation.aggregation import Aggregation
+from cotrain.aggregation import Aggregation, TransferenceAggregation, named
 from cotrain.aggregation.forward_again import outputs_again
-from cotrain.aggregation.names import named
-from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
 from cotrain.checks import check_samples, check_scored
-from cotrain.errors import StudyError, TrainingDivergedError
+from cotrain.errors import TrainingDivergedError
 from cotrain.evaluation import EVALUATION_BATCH, all_targets
-from cotrain.files import read_state, write_state
 from cotrain.instrument import Instrument, Step
 from cotrain.model import random_state_kept
 from cotrain.optimizers import OptimizerFactory, adam
 from cotrain.progress import Listener, silent
 from cotrain.task import Batch, Task, TaskSet, as_tasks
+from cotrain.training_state import BestSoFar, TrainingState, describe, describe_tasks, weighted_sum
 
 __all__ = ["Fit", "fit"]
 
@@ -120,7 +117,7 @@ def fit(
     wrapped, stepper = fabric.setup(model, make_optimizer([p for p in model.parameters() if p.requires_grad]))
     if isinstance(aggregation, TransferenceAggregation):
         aggregation.follow(stepper.optimizer)
-    state = _State(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments, aggregation)
+    state = TrainingState(model, stepper.optimizer, BestSoFar.start(model, len(tasks)), instruments, aggregation)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "patience": patience, "n_samples": n_samples,
         "tasks": describe_tasks(tasks), "weights": row.tolist(), "optimizer": describe(stepper.optimizer),
@@ -171,31 +168,6 @@ def fit(
     return Fit(model, tasks, state.best.losses, state.best.epoch, torch.stack(state.best.history))
 
 
-@dataclass(frozen=True)
-class BestSoFar:
-    """The weights of the epoch with the lowest weighted validation loss, and how it went."""
-
-    epoch: int
-    score: float
-    losses: Tensor
-    weights: dict[str, Tensor]
-    history: list[Tensor]
-
-    @classmethod
-    def start(cls, model: nn.Module, n_tasks: int) -> "BestSoFar":
-        """Before the first epoch: the initial weights, with no score."""
-        return cls(-1, math.inf, torch.full((n_tasks,), torch.nan), _copy(model), [])
-
-    def after(self, epoch: int, model: nn.Module, losses: Tensor, row: Tensor) -> "BestSoFar":
-        """With one more epoch, whose weights are kept if they are the best."""
-        losses = losses.cpu()
-        history = [*self.history, losses]
-        score = float(weighted_sum(losses, row.cpu().double()))
-        if score < self.score:
-            return BestSoFar(epoch, score, losses, _copy(model), history)
-        return BestSoFar(self.epoch, self.score, self.losses, self.weights, history)
-
-
 def check_settings(**settings: int | None) -> None:
     """Refuse a number of epochs, samples or the like below 1; None stands for "without"."""
     for name, value in settings.items():
@@ -223,22 +195,6 @@ def checked_weights(weights: Sequence[float] | Tensor | None, n_tasks: int) -> T
             f"weights must hold {n_tasks} non-negative numbers, one per task, not all 0. Got {row.tolist()}."
         )
     return row
-
-
-def weighted_sum(losses: Tensor, rows: Tensor) -> Tensor:
-    """Sum over tasks of [..., T] losses times weights; what a task of weight 0 has become does not matter."""
-    return (torch.where(rows > 0, losses, 0) * rows).sum(-1)
-
-
-def describe(optimizer: torch.optim.Optimizer) -> list[Any]:
-    """An optimizer's name and numbers, by which a checkpoint is told from another one."""
-    numbers = {name: value for name, value in optimizer.defaults.items() if isinstance(value, int | float | tuple)}
-    return [type(optimizer).__name__, numbers]
-
-
-def describe_tasks(tasks: TaskSet) -> list[Any]:
-    """What a checkpoint's tasks must agree in."""
-    return [[task.name, task.kind, task.n_outputs, task.location, task.scale] for task in tasks]
 
 
 def check_finite(losses: Tensor, row: Tensor, tasks: TaskSet, when: str, checkpoint: Path | None) -> None:
@@ -282,50 +238,3 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     return Batch(batch.index, *(map_tensors(part, lambda t: t.to(device)) for part in (batch.inputs, batch.targets)))
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-@dataclass
-class _State:
-    """Everything that a resumed training needs, and its file."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    best: BestSoFar
-    instruments: Sequence[Instrument]
-    aggregation: Aggregation | None
-
-    def save(self, path: Path, settings: dict[str, Any], epoch: int) -> None:
-        write_state(
-            path,
-            {
-                "settings": settings,
-                "epoch": epoch,
-                "model": dict(self.model.state_dict()),
-                "optimizer": self.optimizer.state_dict(),
-                "best": vars(self.best),
-                "random": torch.get_rng_state(),
-                "instruments": [instrument.state_dict() for instrument in self.instruments],
-                "aggregation": None if self.aggregation is None else self.aggregation.state_dict(),
-            },
-        )
-
-    def load(self, path: Path, settings: dict[str, Any]) -> int:
-        """Put everything back; returns the next epoch."""
-        saved = read_state(path)
-        if saved.get("settings") != settings:
-            raise StudyError(
-                f"{path} belongs to a training with other settings. Give another checkpoint file, or delete this one."
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.best = BestSoFar(**saved["best"])
-        torch.set_rng_state(saved["random"])
-        for instrument, state in zip(self.instruments, saved["instruments"], strict=True):
-            instrument.load_state_dict(state)
-        if self.aggregation is not None:
-            self.aggregation.load_state_dict(saved["aggregation"])
-        return int(saved["epoch"]) + 1

@@ -4,6 +4,7 @@ from cotrain.affinity.affinity import Affinity
 from cotrain.affinity.choice import measuring_price
 from cotrain.affinity.controls import label_correlation
 from cotrain.affinity.data_map import DataMap, DataMaps
+from cotrain.affinity.joint_probes import JointProbes
 from cotrain.affinity.kinship import dynamics_correlation, kinship, prediction_correlation
 from cotrain.affinity.learnability import Learnability, learnability
 from cotrain.affinity.linearized_outputs import LinearizedOutputs, LinearizedTask, linearized_outputs
@@ -22,6 +23,7 @@ __all__ = [
     "DataMap",
     "DataMaps",
     "FeatureKind",
+    "JointProbes",
     "Learnability",
     "LinearizedOutputs",
     "LinearizedTask",

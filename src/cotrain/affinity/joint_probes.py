@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from cotrain.affinity.affinity import Affinity
 from cotrain.affinity.directions import seed_of
 from cotrain.affinity.estimators import Place
-from cotrain.affinity.hooks import require_units
+from cotrain.affinity.hooks import require_units, shared_by_name
 from cotrain.affinity.joint_steps import JointSteps
 from cotrain.affinity.options import Options, check_options
 from cotrain.affinity.relative_losses import RelativeLosses
@@ -21,8 +21,6 @@ from cotrain.affinity.transference import DEFAULT_RATE
 from cotrain.errors import StudyError
 from cotrain.instrument import Step
 from cotrain.lookahead import Rule, describe
-from cotrain.model import shared_parameters
-from cotrain.step_response import holds_any
 from cotrain.task import Batch, Task, as_tasks
 
 __all__ = ["JointProbes", "probing_price"]
@@ -194,12 +192,11 @@ class JointProbes:
         if call % self._every:
             return
         trainable = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
-        shared = self._shared(batch, trainable)
-        if isinstance(rule, Optimizer) and not holds_any(rule, [trainable[name] for name in shared]):
-            raise ValueError(
-                f"The {type(rule).__name__} holds none of the model's shared parameters, so its step moves nothing."
-                " Give the optimizer that trains this very model."
-            )
+        shared = shared_by_name(
+            self._model, self._tasks, batch, self._shared_names, rule, "a joint step is the same as an own one"
+        )
+        if self._shared_names is None:
+            self._shared_names = list(shared)
         place = Place(self._model, self._tasks, batch, trainable, rule, seed_of(self._seed, call))
         steps = JointSteps.at(place)
         if not steps.rows:
@@ -208,7 +205,7 @@ class JointProbes:
             own = steps.after_own()
             pairs = steps.after_pairs(own)
             together = steps.after(*steps.rows)
-        self._add(steps, steps.products(shared).cpu(), own.cpu(), pairs.cpu())
+        self._add(steps, steps.products(list(shared)).cpu(), own.cpu(), pairs.cpu())
         descent = torch.where(steps.usable, together - steps.losses, 0).sum()
         self._counts["observations"] += 1
         self._counts["joint_descents"] += bool(descent < 0)
@@ -246,18 +243,6 @@ class JointProbes:
                 stacklevel=3,
             )
         self._losses.warn(stacklevel=4)
-
-    def _shared(self, batch: Batch, trainable: Mapping[str, nn.Parameter]) -> list[str]:
-        """The names of the shared parameters, found on the first observed batch."""
-        if self._shared_names is None:
-            self._shared_names = list(shared_parameters(self._model, self._tasks, batch))
-        shared = [name for name in self._shared_names if name in trainable]
-        if not shared:
-            raise ValueError(
-                f"No trainable parameter of the model serves two or more of the {len(self._tasks)} tasks, so a joint"
-                " step is the same as an own one. Use a model with a shared trunk, and check what is frozen."
-            )
-        return shared
 
     def _require_own(self, state: Mapping[str, Any]) -> None:
         method, tasks = state.get("method"), state.get("tasks")

@@ -12,14 +12,13 @@ from cotrain.affinity.choice import choose
 from cotrain.affinity.directions import seed_of
 from cotrain.affinity.estimation import Estimation
 from cotrain.affinity.estimators import Place
-from cotrain.affinity.hooks import require_units
+from cotrain.affinity.hooks import require_units, shared_by_name
 from cotrain.affinity.options import DIRECTIONS, Along, CalibrateBy, Estimator, Options, check_options
 from cotrain.affinity.settled import reliability
 from cotrain.affinity.sketch import LastModule
 from cotrain.instrument import Step
 from cotrain.lookahead import Rule, describe
-from cotrain.model import shared_parameters
-from cotrain.step_response import holds_any, rate_of
+from cotrain.step_response import rate_of
 from cotrain.task import Batch, Task, as_tasks
 
 __all__ = ["Transference"]
@@ -234,12 +233,9 @@ class Transference:
         weight = 1.0 if self._weight is None else self._weight(call)
         if call % self._choice.every or weight == 0 or self._settled:
             return
-        shared = self._shared(batch)
-        if isinstance(rule, Optimizer) and not holds_any(rule, shared.values()):
-            raise ValueError(
-                f"The {type(rule).__name__} holds none of the model's shared parameters, so its step moves nothing."
-                " Give the optimizer that trains this very model."
-            )
+        shared = shared_by_name(self._model, self._tasks, batch, self._shared_names, rule, "no task can act on another")
+        if self._shared_names is None:
+            self._shared_names = list(shared)
         place = Place(self._model, self._tasks, batch, shared, rule, seed_of(self._seed, call))
         unit = rate_of(rule) if self._per_rate else 1.0
         observed = self._estimation.observe(place, unit, weight)
@@ -252,16 +248,3 @@ class Transference:
         self._last_rule = describe(rule) + (", per unit of rate" if self._per_rate else "")
         if self._until is not None and self._counts["observations"] % LOOK_EVERY == 0:
             self._settled = bool(reliability(*self._estimation.estimate()).mean() >= self._until)
-
-    def _shared(self, batch: Batch) -> dict[str, nn.Parameter]:
-        """The shared parameters, found on the first observed batch."""
-        if self._shared_names is None:
-            self._shared_names = list(shared_parameters(self._model, self._tasks, batch))
-        trainable = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
-        shared = {name: trainable[name] for name in self._shared_names if name in trainable}
-        if not shared:
-            raise ValueError(
-                f"No trainable parameter of the model serves two or more of the {len(self._tasks)} tasks, so no task"
-                " can act on another. Use a model with a shared trunk, and check what is frozen."
-            )
-        return shared
