@@ -1,21 +1,21 @@
-"""Turn the JSON of bench_aggregation.py, whole or in parts, into the docs' table of costs in plain training steps.
+"""Turn the JSON of bench_aggregation.py or bench_transference_aggregation.py into the docs' tables of costs.
 
-Use: python benchmarks/aggregation_table.py aggregation.json [more.json ...]
+Costs are in plain training steps. Use: python benchmarks/aggregation_table.py aggregation.json [another part ...]
 """
 
 import json
 import sys
 from pathlib import Path
 
-PLAIN = "a plain step"
+PLAIN = "a plain step", "a plain training step"
 
 
 def main() -> None:
     """Print the table, one line per method, and where it was measured."""
     records = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
     record = records[0]
-    rows = [row for part in records for row in part["comparisons"] if row["against"] == PLAIN]
-    cases = list(dict.fromkeys(row["case"] for row in rows))
+    rows = [row for part in records for row in part["comparisons"] if row["against"] in PLAIN]
+    cases = sorted({row["case"] for row in rows}, key=lambda case: (case.split(", ")[0], int(case.rpartition(" ")[2])))
     steps = {(row["way"], row["case"]): 1 / row["ratio"] for row in rows}
     print(f"| plain steps | {' | '.join(cases)} |")
     print("|---" * (len(cases) + 1) + "|")
