@@ -64,8 +64,19 @@ def skipped(rank):
     return aggregation.skipped_steps
 
 
+def launch(_, folder):
+    """Entry of the first process: it loads everything, and only then becomes two, which saves the second loading."""
+    context = torch.multiprocessing.get_context("fork")  # nothing was computed yet, so no thread is left behind
+    processes = [context.Process(target=run, args=(rank, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
 def run(rank, folder):
-    """Entry of a process; the first writes what all found."""
+    """One of the two; the first writes what all found."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

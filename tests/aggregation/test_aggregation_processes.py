@@ -1,12 +1,12 @@
 import pytest
 import torch
-from combining_processes import WAYS, run, train
+from combining_processes import WAYS, launch, train
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(run, args=(str(folder),), nprocs=2)
+    torch.multiprocessing.spawn(launch, args=(str(folder),), nprocs=1, daemon=False)
     return torch.load(folder / "found.pt", weights_only=False)
 
 
