@@ -3,7 +3,9 @@
 Three Standley tables (31 groups of 5 tasks, losses) and ettm1 (127 groups of 7 tasks, gains), see docs. Every choice is
 made on validation columns and valued on test columns; which of the chosen networks serves a task is a validation choice
 too. Printed are means with their 95 % intervals over seeds, where anything is random.
-Use: python benchmarks/group_tables.py [--seeds 50] [--search-seeds 25] [--json FILE]
+Use: python benchmarks/group_tables.py [--seeds 50] [--search-seeds 50] [--json FILE [--minutes M]]
+With --json a figure that is in the file is not computed again; with --minutes none is begun after that time, and the
+same command goes on where it stopped.
 The tables are looked for in $COTRAIN_DATA/group-tables, else in ../shared/data/group-tables beside the repository.
 """
 
@@ -11,13 +13,15 @@ import argparse
 import json
 import os
 import platform
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cotrain.grouping import (
     GainTable,
@@ -32,6 +36,7 @@ from cotrain.grouping import (
 )
 from cotrain.grouping.backends import Backend
 from cotrain.grouping.judgement import Judgement, judge, random_regret, regret
+from cotrain.grouping.next_trainings import Acquisition
 
 STANDLEY = ("standley_setting1", "standley_large", "standley_small_data")
 BUDGETS = range(1, 6)
@@ -46,6 +51,7 @@ BACKENDS: dict[str, Backend] = {
     "similar groups": HammingProcess,
     "HOA, of the drawn pairs": MeasuredPairMean,
 }
+CORRELATIONS = {"over all entries": "pearson", "of ranks": "spearman", "within tasks": "within_task"}
 AFFINITY_TASKS = ("segmentation", "depth", "normals", "keypoints", "edges")
 AFFINITY = np.array(
     [
@@ -59,15 +65,45 @@ AFFINITY = np.array(
 """The affinity between Taskonomy tasks that was released with TAG (arXiv:2109.04617), row = source."""
 
 Interval = tuple[float, float]
-Lost = TypeVar("Lost", float, NDArray[np.float64])
+Lost = Callable[[int], Iterable[float]]
+"""By budget, the regret; several where chance takes part."""
+
+
+class OutOfTimeError(Exception):
+    """No figure may be begun any more."""
+
+
+class Figures:
+    """What is computed, by name: kept in a file, and computed once."""
+
+    def __init__(self, path: Path | None, minutes: float, record: dict[str, Any]) -> None:
+        self._path, self._end = path, time.monotonic() + 60 * minutes
+        self._record: dict[str, Any] = {**record, "figures": {}}
+        if path is not None and path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["seeds"] != record["seeds"] or kept["versions"] != record["versions"]:
+                sys.exit(f"{path} is of other seeds or versions. Delete it, or name another file.")
+            self._record = kept
+
+    def get(self, name: str, compute: Callable[[], list[Interval]]) -> list[Interval]:
+        """The figures of one row of a table."""
+        kept = self._record["figures"]
+        if name not in kept:
+            if time.monotonic() > self._end:
+                raise OutOfTimeError
+            kept[name] = compute()
+            if self._path is not None:
+                self._path.write_text(json.dumps(self._record, indent=1) + "\n", encoding="utf-8")
+        return [(mean, half) for mean, half in kept[name]]
 
 
 def main() -> None:
     """Print the tables of all three questions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=50, help="draws of groups, random searches (default: 50)")
-    parser.add_argument("--search-seeds", type=int, default=25, help="searches by the model (default: 25)")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    parser.add_argument("--search-seeds", type=int, default=50, help="searches by the model (default: 50)")
+    parser.add_argument("--json", type=Path, default=None, help="keep the figures in this file")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no figure after so many minutes")
     chosen = parser.parse_args()
     root = os.environ.get("COTRAIN_DATA", Path(__file__).parents[2] / "shared" / "data")
     folder = Path(root) / "group-tables"
@@ -76,96 +112,105 @@ def main() -> None:
         "versions": {name: version(name) for name in ("cotrain", "numpy", "scipy")},
         "seeds": {"draws": chosen.seeds, "searches by the model": chosen.search_seeds, "random covers": COVERS},
     }
-    parts: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("choices", lambda: _choices(folder)),
-        ("correlations", lambda: _all_correlations(folder, chosen.seeds)),
-        ("searches", lambda: _searches(folder, chosen.seeds, chosen.search_seeds)),
-    )
-    for name, part in parts:
-        record[name] = part()
-        if chosen.json is not None:
-            chosen.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    figures = Figures(chosen.json, chosen.minutes, record)
+    try:
+        for name in (*STANDLEY, "ettm1"):
+            _choices(figures, folder, name)
+        for name in (*STANDLEY, "ettm1"):
+            _searches(figures, folder, name, chosen.seeds, chosen.search_seeds)
+        _all_correlations(figures, folder, chosen.seeds)
+    except OutOfTimeError:
+        sys.exit("Out of time: the same command goes on here.")
 
 
-def _choices(folder: Path) -> dict[str, dict[str, list[Interval]]]:
+def _choices(figures: Figures, folder: Path, name: str) -> None:
     """What each way to choose gives at every budget: the sum of test losses, or the mean test gain."""
-    found = {}
-    for name in (*STANDLEY, "ettm1"):
-        validation, test = _tables(folder, name)
-        ways: dict[str, Callable[[int], float]] = {
-            "optimum on validation": _choosing(validation, validation, test),
-            "HOA": _choosing(PairMean.from_pairs(validation), validation, test),
-        }
-        if name != "ettm1":
-            early = GainTable.from_csv(folder / f"{name}.csv", "early_loss")
-            ways["ESA"] = _choosing(early, validation, test)
-            ways["TAG"] = _choosing(PairMean(AFFINITY, AFFINITY_TASKS), validation, test)
-        found[name] = {"optimum on test": [(_value(test, 0.0, k), 0.0) for k in BUDGETS]}
-        found[name] |= {way: [(_value(test, lost(k), k), 0.0) for k in BUDGETS] for way, lost in ways.items()}
-        covers = [random_regret(test, k, draws=COVERS, serve_by=validation) for k in BUDGETS]
-        found[name]["random covers"] = [
-            _interval(_value(test, losts, k)) for k, losts in zip(BUDGETS, covers, strict=True)
-        ]
-        what = "mean test gain (larger is better)" if name == "ettm1" else "sum of test losses"
-        _print(f"{name}, {what}", [f"k = {k}" for k in BUDGETS], found[name], digits=5)
-    return found
+    validation, test = _tables(folder, name)
+    models: dict[str, GainTable | PairMean] = {
+        "optimum on validation": validation,
+        "HOA": PairMean.from_pairs(validation),
+    }
+    if name != "ettm1":
+        models["ESA"] = GainTable.from_csv(folder / f"{name}.csv", "early_loss")
+        models["TAG"] = PairMean(AFFINITY, AFFINITY_TASKS)
+    ways: dict[str, Lost] = {"optimum on test": lambda _: [0.0]}
+    ways |= {way: _choosing(model, validation, test) for way, model in models.items()}
+    ways["random covers"] = lambda k: random_regret(test, k, draws=COVERS, serve_by=validation)
+    what = "mean test gain (larger is better)" if name == "ettm1" else "sum of test losses"
+    _tabulate(figures, f"{name}, {what}", BUDGETS, ways, partial(_value, test), digits=5)
 
 
-def _all_correlations(folder: Path, seeds: int) -> dict[str, dict[str, list[Interval]]]:
+def _searches(figures: Figures, folder: Path, name: str, seeds: int, search_seeds: int) -> None:
+    """Regret in percent of a search by the model, of one at random, of random covers and of HOA."""
+    validation, test = _tables(folder, name)
+    budgets, trainings = (ETT_BUDGETS, ETT_TRAININGS) if name == "ettm1" else (STANDLEY_BUDGETS, STANDLEY_TRAININGS)
+    searched = partial(_searched, validation, test, trainings)
+    ways: dict[str, Lost] = {
+        "search_groups": lambda k: (searched(k, seed) for seed in range(search_seeds)),
+        'acquisition="random"': lambda k: (searched(k, seed, "random") for seed in range(seeds)),
+        "HOA": _choosing(PairMean.from_pairs(validation), validation, test),
+        "random covers": lambda k: random_regret(test, k, draws=COVERS, serve_by=validation),
+    }
+    what = "100 x mean gain lost" if name == "ettm1" else "% of the optimal test loss"
+    title = f"{name}, {trainings} trainings, regret ({what})"
+    _tabulate(figures, title, budgets, ways, lambda lost, _: 100 * lost, digits=2)
+
+
+def _tabulate(
+    figures: Figures,
+    title: str,
+    budgets: Iterable[int],
+    ways: dict[str, Lost],
+    shown: Callable[[float, int], float],
+    digits: int,
+) -> None:
+    """Prints for every way and budget what is shown of its regrets."""
+
+    def cell(lost: Lost, budget: int) -> list[Interval]:
+        return [_interval(shown(one, budget) for one in lost(budget))]
+
+    rows = {
+        way: [figures.get(f"{title}: {way}, k = {k}", partial(cell, lost, k))[0] for k in budgets]
+        for way, lost in ways.items()
+    }
+    _print(title, [f"k = {k}" for k in budgets], rows, digits)
+
+
+def _all_correlations(figures: Figures, folder: Path, seeds: int) -> None:
     """Of gains predicted from some validation gains with the test gains of the other groups of ettm1."""
     validation, test = _tables(folder, "ettm1")
     together = np.array([i for i, group in enumerate(validation.groups) if len(group) > 1])
-    judged: dict[str, list[list[Judgement]]] = {name: [[] for _ in GROUPS] for name in BACKENDS}
-    for column, number in enumerate(GROUPS):
+
+    def drawn(name: str, number: int) -> list[Interval]:
+        judged = []
         for seed in range(seeds):
             rows = np.random.default_rng([seed, number]).choice(together, number, replace=False)
-            at_hand = validation.rows(rows)
-            for name, backend in BACKENDS.items():
-                judged[name][column].append(judge(backend(at_hand), test))
-    pairs = judge(PairMean.from_pairs(validation), test)
-    judged["HOA, of all 21 pairs"] = [[pairs] for _ in GROUPS]
-    found = {}
-    for title, of in (("over all entries", "pearson"), ("of ranks", "spearman"), ("within tasks", "within_task")):
-        # A prediction that is the same for all groups of a task says nothing about them: 0.
-        found[title] = {
-            name: [_interval(getattr(one, of) or 0.0 for one in cell) for cell in cells]
-            for name, cells in judged.items()
-        }
-        _print(f"ettm1, correlation {title}", [f"{number} groups" for number in GROUPS], found[title], digits=3)
-    return found
+            judged.append(judge(BACKENDS[name](validation.rows(rows)), test))
+        return _correlations(judged)
+
+    cells = {
+        name: [figures.get(f"ettm1, {number} groups: {name}", partial(drawn, name, number)) for number in GROUPS]
+        for name in BACKENDS
+    }
+    pairs = figures.get("ettm1, all pairs: HOA", lambda: _correlations([judge(PairMean.from_pairs(validation), test)]))
+    cells["HOA, of all 21 pairs"] = [pairs for _ in GROUPS]
+    for place, what in enumerate(CORRELATIONS):
+        rows = {name: [cell[place] for cell in row] for name, row in cells.items()}
+        _print(f"ettm1, correlation {what}", [f"{number} groups" for number in GROUPS], rows, digits=3)
 
 
-def _searches(folder: Path, seeds: int, search_seeds: int) -> dict[str, dict[str, list[Interval]]]:
-    """Regret in percent of a search by the model, of one at random, of random covers and of HOA."""
-    found = {}
-    for name in (*STANDLEY, "ettm1"):
-        validation, test = _tables(folder, name)
-        hoa = PairMean.from_pairs(validation)
-        budgets, trainings = STANDLEY_BUDGETS, STANDLEY_TRAININGS
-        if name == "ettm1":
-            budgets, trainings = ETT_BUDGETS, ETT_TRAININGS
-        rows = {
-            "search_groups": [
-                _interval(100 * _searched(validation, test, k, trainings, seed) for seed in range(search_seeds))
-                for k in budgets
-            ],
-            'acquisition="random"': [
-                _interval(100 * _searched(validation, test, k, trainings, seed, "random") for seed in range(seeds))
-                for k in budgets
-            ],
-            "HOA": [(100 * _choosing(hoa, validation, test)(k), 0.0) for k in budgets],
-            "random covers": [
-                _interval(100 * random_regret(test, k, draws=COVERS, serve_by=validation)) for k in budgets
-            ],
-        }
-        found[f"{name}, {trainings} trainings"] = rows
-        what = "100 x mean gain lost" if name == "ettm1" else "% of the optimal test loss"
-        _print(f"{name}, {trainings} trainings, regret ({what})", [f"k = {k}" for k in budgets], rows, digits=2)
-    return found
+def _correlations(judged: Sequence[Judgement]) -> list[Interval]:
+    """As `CORRELATIONS`; a prediction that is the same for all groups of a task says nothing about them: 0."""
+    return [_interval(getattr(one, of) or 0.0 for one in judged) for of in CORRELATIONS.values()]
 
 
 def _searched(
-    validation: GainTable, test: GainTable, budget: int, trainings: int, seed: int, acquisition: str = "improvement"
+    validation: GainTable,
+    test: GainTable,
+    trainings: int,
+    budget: int,
+    seed: int,
+    acquisition: Acquisition = "improvement",
 ) -> float:
     """The regret of one search; what is trained is looked up. The seed also decides the order of the tasks."""
     tasks = tuple(np.random.default_rng(1000 + seed).permutation(validation.tasks).tolist())
@@ -200,20 +245,25 @@ def _tables(folder: Path, name: str) -> tuple[GainTable, GainTable]:
     return validation, test
 
 
-def _choosing(model: GainTable | PairMean, validation: GainTable, test: GainTable) -> Callable[[int], float]:
+def _choosing(model: GainTable | PairMean, validation: GainTable, test: GainTable) -> Lost:
     """By budget, the regret of what the model chooses by its mean."""
 
-    def lost(budget: int) -> float:
+    def lost(budget: int) -> list[float]:
         chosen = select_groups(model, budget=budget, kappa=0.0)
-        return regret(chosen, test, budget=budget, serve_by=validation)
+        return [regret(chosen, test, budget=budget, serve_by=validation)]
 
     return lost
 
 
-def _value(test: GainTable, lost: Lost, budget: int) -> Lost:
-    """The sum of losses or the mean gain of choices with this regret."""
-    best = select_groups(test, budget=budget, kappa=0.0).value
-    return best - lost if test.single_losses is None else (test.single_losses.sum() - best) * (1 + lost)
+def _value(test: GainTable, lost: float, budget: int) -> float:
+    """The sum of losses or the mean gain of a choice with this regret."""
+    best = _best_value(test, budget)
+    return best - lost if test.single_losses is None else float((test.single_losses.sum() - best) * (1 + lost))
+
+
+@cache
+def _best_value(test: GainTable, budget: int) -> float:
+    return select_groups(test, budget=budget, kappa=0.0).value
 
 
 def _interval(values: Iterable[float]) -> Interval:
