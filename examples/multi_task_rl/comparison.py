@@ -19,7 +19,7 @@ from cotrain.files import write_json
 
 __all__ = ["Outcome", "aggregations_of", "compare", "last_scores", "table"]
 
-LAST = 5
+LAST = 3
 """Scores at the end of a training that are averaged, since a single one depends on the last few updates."""
 
 CONFIDENCE = 0.95
