@@ -397,6 +397,24 @@ def test_groups_for_another_budget_leave_the_study_as_it_is(cotrain, table):
     assert Path("study/grouping.json").read_bytes() == before
 
 
+def test_groups_of_a_study_by_every_method(cotrain, table):
+    cotrain(*small(table, "--out", "study", "--check", "none", "--method", "pairs", "--budget", "2"))
+    before = Path("study/grouping.json").read_bytes()
+    for method, words in {
+        "search": "all measured; proven best",
+        "pairs": "proven best",
+        "linearized": "predicted only, unverified; proven best",
+        "transference": "predicted only, unverified; proven best",
+        "affinity-clusters": "density",
+        "data-maps": "Memberships",
+    }.items():
+        code, out, err = cotrain("groups", "study", "--method", method)
+        assert code == 0, err
+        assert words in " ".join(out.split()), (method, out)
+        assert "network" in out
+    assert Path("study/grouping.json").read_bytes() == before
+
+
 def test_groups_by_data_maps_of_a_study_that_measured_transference(cotrain, table):
     cotrain(*small(table, "--out", "study", "--check", "none"))
     before = {file.name: file.read_bytes() for file in Path("study").iterdir() if file.suffix in (".json", ".csv")}

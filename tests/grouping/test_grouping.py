@@ -60,7 +60,7 @@ def test_the_text_says_who_only_helps_and_what_is_known():
     assert "a, helped by b" in text
     assert "b + c [half size]" in text
     assert "mean gain over training alone 0.1 (0.2 without" in text
-    assert "1 of the networks predicted only; proven best" in text
+    assert "1 of the networks predicted only, unverified; proven best" in text
     assert "the best of 9 candidates" in str(Grouping(TWO, value=0.1, status="heuristic", n_candidates=9))
 
 

@@ -22,7 +22,7 @@ PREDICTIONS = {
     "search": "Error 0.26 on 4 trained groups, each left out in turn: 0.70 ridge (0.257), 0.30 task mean (0.26).",
     "pairs": "mean of the gains of all pairs, each really trained once",
     "linearized": "linearised network, unverified: no group was trained for it",
-    "transference": "pair mean of the lookahead affinity",
+    "transference": "pair mean of the lookahead affinity, unverified: no group was trained for it",
     "affinity-clusters": "density of the lookahead affinity within clusters",
     "data-maps": "kinship in combined features of the data maps of 3 runs",
 }

@@ -84,6 +84,11 @@ def test_more_budget_than_tasks_is_no_trouble(tmp_path):
     assert sorted(choose_groups(measured(tmp_path), config(budget=9)).tasks) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("method", ["linearized", "transference"])
+def test_a_prediction_that_no_real_group_stands_behind_says_so(tmp_path, method):
+    assert basis(measured(tmp_path), config(method=method), None).endswith("unverified: no group was trained for it")
+
+
 def test_the_largest_group_is_limited(tmp_path):
     grouping = choose_groups(measured(tmp_path), config(budget=3, max_size=1))
     assert groups_of(grouping) == {frozenset("a"), frozenset("b"), frozenset("c")}

@@ -57,3 +57,16 @@ def test_a_network_that_does_not_fit_the_data_is_refused_at_once(monkeypatch):
     give_data(monkeypatch, make_planted_tasks(2, 1, n_samples=50))
     with pytest.raises(ArgumentsError, match="network cnn needs images"):
         Setting.load(small_config("planted", network="cnn"))
+
+
+@pytest.mark.parametrize(("budget", "max_size", "holds"), [(3, 4, True), (3, 3, False), (2, 5, False), (2, 6, True)])
+def test_networks_that_cannot_hold_all_tasks_are_refused_before_anything_is_trained(
+    monkeypatch, budget, max_size, holds
+):
+    give_data(monkeypatch, make_planted_tasks(12, 3, n_samples=60))
+    config = small_config("planted", targets=None, method="search", budget=budget, max_size=max_size)
+    if holds:
+        assert len(Setting.load(config).data.tasks) == 12
+        return
+    with pytest.raises(ArgumentsError, match=r"there are 12. Raise --budget to .* or --max_size to"):
+        Setting.load(config)

@@ -192,9 +192,9 @@ class Grouping:
             head += f"; {_WORDS.get(self.objective, 'value')} {self.value:.5g}"
             if self.kappa > 0:
                 head += f" ({self.value_at_mean:.5g} without the deduction of {self.kappa:g} s.d.)"
-            unverified = sum(not group.measured for group in self.groups)
+            predicted = sum(not group.measured for group in self.groups)
             if self.objective != "worth":
-                head += f", {unverified} of the networks predicted only" if unverified else ", all measured"
+                head += f", {predicted} of the networks predicted only, unverified" if predicted else ", all measured"
         head += f"; {self.standing}"
         return "\n".join([head, *lines])
 

@@ -37,6 +37,9 @@ __all__ = [
 TRAININGS_FILE = "trainings.json"
 """The groups that were trained to learn which ones to choose, and their validation losses."""
 
+UNVERIFIED = "unverified: no group was trained for it"
+"""What is said of a prediction that no real group stands behind."""
+
 
 def learnable_tasks(folder: StudyFolder) -> list[str]:
     """The tasks that were told from chance, in order."""
@@ -79,13 +82,13 @@ def basis(folder: StudyFolder, config: StudyConfig, model: GainModel | None) -> 
     if config.method == "pairs":
         return "mean of the gains of all pairs, each really trained once"
     if config.method == "linearized":
-        return "linearised network, unverified: no group was trained for it"
+        return f"linearised network, {UNVERIFIED}"
     measured = folder.read_json("measure.json")
     if config.method == "data-maps":
         return f"kinship in {config.features} features of the data maps of {measured['runs']} runs"
     if config.method == "affinity-clusters":
         return f"density of the {measured['estimator']} affinity within clusters"
-    return f"pair mean of the {measured['estimator']} affinity"
+    return f"pair mean of the {measured['estimator']} affinity, {UNVERIFIED}"
 
 
 def trained_table(folder: StudyFolder) -> GainTable:

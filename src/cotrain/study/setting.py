@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.data import MultiTaskData, load
+from cotrain.errors import ArgumentsError
 from cotrain.optimizers import OptimizerFactory, adam
 from cotrain.study.config import StudyConfig
 from cotrain.study.network import make_network
@@ -33,7 +34,11 @@ class Setting:
 
     @classmethod
     def load(cls, config: StudyConfig) -> "Setting":
-        """Load and check the data that the configuration names."""
+        """Load and check the data that the configuration names.
+
+        Raises:
+            CotrainError: If the data cannot be used, or the networks of the budget cannot hold all tasks.
+        """
         data = load(
             config.data,
             targets=config.targets,
@@ -44,6 +49,7 @@ class Setting:
             missing_inputs=config.missing_inputs,
         )
         make_network(config.network, data.tasks, data.input_shape, config.width)
+        _require_room(config, len(data.tasks))
         return cls(config, replace(data, tasks=data.tasks.with_units(data.train.targets)))
 
     @property
@@ -79,3 +85,13 @@ class Setting:
     def make_network(self) -> nn.Module:
         """An untrained network for all tasks."""
         return make_network(self.config.network, self.data.tasks, self.data.input_shape, self.config.width)
+
+
+def _require_room(config: StudyConfig, n_tasks: int) -> None:
+    """Refuses networks that cannot hold all tasks, before anything is trained."""
+    if config.max_size is not None and config.budget * config.max_size < n_tasks:
+        raise ArgumentsError(
+            f"--budget {config.budget} with --max_size {config.max_size} holds {config.budget * config.max_size} tasks,"
+            f" and there are {n_tasks}. Raise --budget to {-(-n_tasks // config.max_size)} or --max_size to"
+            f" {-(-n_tasks // config.budget)}, or name fewer --targets."
+        )
