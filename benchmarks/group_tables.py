@@ -26,16 +26,19 @@ import numpy as np
 from cotrain.grouping import (
     GainTable,
     HammingProcess,
+    Judgement,
     MeasuredPairMean,
     MembershipRidge,
     PairMean,
     StackedGains,
     TaskMean,
+    judge,
+    random_regret,
+    regret,
     search_groups,
     select_groups,
 )
 from cotrain.grouping.backends import Backend
-from cotrain.grouping.judgement import Judgement, judge, random_regret, regret
 from cotrain.grouping.next_trainings import Acquisition
 
 STANDLEY = ("standley_setting1", "standley_large", "standley_small_data")

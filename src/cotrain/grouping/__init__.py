@@ -2,7 +2,7 @@
 
 from cotrain.grouping.affinity_clusters import AffinityClusters, cluster_affinity
 from cotrain.grouping.agreement import adjusted_rand_index
-from cotrain.grouping.auxiliaries import select_auxiliaries
+from cotrain.grouping.auxiliaries import Auxiliaries, select_auxiliaries
 from cotrain.grouping.backends import Backend
 from cotrain.grouping.calibrated_gains import CalibratedGains
 from cotrain.grouping.candidates import Candidate
@@ -13,6 +13,7 @@ from cotrain.grouping.dendrogram import Dendrogram, task_dendrogram
 from cotrain.grouping.gains import GainModel
 from cotrain.grouping.grouping import Group, Grouping
 from cotrain.grouping.hamming_process import HammingProcess
+from cotrain.grouping.judgement import Judgement, judge, judge_entries, random_regret, regret
 from cotrain.grouping.linearized_gains import LinearizedGains
 from cotrain.grouping.measured_losses import MeasuredLosses, Names, TrainGroups
 from cotrain.grouping.measured_pairs import MeasuredPairMean
@@ -33,6 +34,7 @@ from cotrain.grouping.task_mean import TaskMean
 __all__ = [
     "DEFAULT_BACKENDS",
     "AffinityClusters",
+    "Auxiliaries",
     "Backend",
     "CalibratedGains",
     "Candidate",
@@ -46,6 +48,7 @@ __all__ = [
     "Group",
     "Grouping",
     "HammingProcess",
+    "Judgement",
     "LinearizedGains",
     "MeasuredLosses",
     "MeasuredPairMean",
@@ -68,11 +71,15 @@ __all__ = [
     "difficulty_matched",
     "difficulty_order",
     "fuzzy_memberships",
+    "judge",
+    "judge_entries",
     "loss_weights",
     "partition_tasks",
     "random_cover",
     "random_like",
     "random_partition",
+    "random_regret",
+    "regret",
     "search_groups",
     "select_auxiliaries",
     "select_groups",
