@@ -18,6 +18,7 @@ from cotrain.progress import Listener, share_of
 from cotrain.study.arms import weight_rows
 from cotrain.study.folder import StudyFolder
 from cotrain.study.gain_models import TRAININGS_FILE, backends, learnable_tasks
+from cotrain.study.search_candidates import search_candidates
 from cotrain.study.setting import Setting
 
 __all__ = ["STEP", "train_to_learn"]
@@ -64,6 +65,9 @@ def train_to_learn(folder: StudyFolder, setting: Setting, identity: object, prog
                 trainings=limit,
                 batch=max(1, len(tasks) // PER_ROUND),
                 max_size=setting.config.max_size,
+                candidates=search_candidates(
+                    tasks, setting.config.budget, setting.config.max_size, setting.config.seed
+                ),
                 log=log,
                 seed=setting.config.seed,
             )
