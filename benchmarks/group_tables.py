@@ -232,6 +232,7 @@ def _searched(
         trainings=trainings,
         known=known,
         singles=False,
+        batch=trainings if acquisition == "random" else 1,
         acquisition=acquisition,
         tolerance=0.0,
         objective="auto" if known is None else "mean_gain",

@@ -190,7 +190,7 @@ class Grouping:
         head = f"{_count(self.n_networks, 'network')} for {_count(len(self.tasks), 'task')}"
         if not math.isnan(self.value):
             head += f"; {_WORDS.get(self.objective, 'value')} {self.value:.5g}"
-            if self.kappa > 0:
+            if self.kappa > 0 and not math.isclose(self.value, self.value_at_mean):
                 head += f" ({self.value_at_mean:.5g} without the deduction of {self.kappa:g} s.d.)"
             predicted = sum(not group.measured for group in self.groups)
             if self.objective != "worth":
