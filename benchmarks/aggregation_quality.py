@@ -1,7 +1,7 @@
 """Does it help? Every way to combine gradients against equal weights, at equal epochs and at equal time.
 
-Every method trains the same network from the same weights on the same batches, with the same optimizer (Adam, rate
-1e-3, batches of 128); methods have their default options; nothing is tuned. A seed draws the training rows, the
+Every method trains the same network from the same weights on the same batches, with the same optimizer (Adam,
+batches of 256); methods have their default options; nothing is tuned. A seed draws the training rows, the
 weights and the batches. The epoch is chosen by the mean accuracy on validation samples, for every method alike, among
 all epochs (equal epochs), or among those within the time of the whole training with plain steps (equal time). That
 time is counted in plain steps: a method's cost in them is measured beside them, and its training is cut accordingly.
@@ -35,7 +35,7 @@ from cotrain.data import MultiTaskData, Split
 from cotrain.evaluation import packed_outputs
 from cotrain.optimizers import adam
 
-BATCH, RATE = 128, 1e-3
+BATCH = 256
 VALID_ROWS, TEST_ROWS = 2000, 5000
 COST_STEPS = 20
 GRADIENTS_EVERY = 10
@@ -129,7 +129,7 @@ def _training(
     torch.manual_seed(seed)
     network = Network(problem, data.tasks, apart=name == SINGLE_TASKS)
     aggregation = None if name in ("", SINGLE_TASKS) else _made(name)
-    optimizer = adam(RATE)(network.parameters())
+    optimizer = adam(problem.rate)(network.parameters())
     if isinstance(aggregation, TransferenceAggregation):
         aggregation.follow(optimizer)
 

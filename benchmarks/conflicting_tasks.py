@@ -23,6 +23,7 @@ class Problem:
         head: Makes one task's own part, from the number of its outputs.
         rows: Training samples of a seed.
         epochs: Of a training.
+        rate: Of Adam.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Problem:
     head: Callable[[int], nn.Module]
     rows: int
     epochs: int
+    rate: float
 
 
 class Network(nn.Module):
@@ -77,7 +79,8 @@ DATA = {
         _lenet,
         lambda n_outputs: nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, n_outputs)),
         rows=6000,
-        epochs=8,
+        epochs=10,
+        rate=1e-3,
     ),
     "census": Problem(
         "Census: age and education, MLP 468-256",
@@ -85,7 +88,8 @@ DATA = {
         lambda: nn.Sequential(nn.Linear(468, 256), nn.ReLU()),
         lambda n_outputs: nn.Linear(256, n_outputs),
         rows=6000,
-        epochs=8,
+        epochs=6,
+        rate=1e-3,
     ),
     "planted": Problem(
         "Planted: four tasks of one group and two of others, through 3 shared units",
@@ -93,6 +97,7 @@ DATA = {
         lambda: nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 3)),
         lambda n_outputs: nn.Linear(3, n_outputs),
         rows=6000,
-        epochs=8,
+        epochs=6,
+        rate=5e-3,
     ),
 }
