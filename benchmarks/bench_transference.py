@@ -4,8 +4,9 @@ The loop is what published scripts do: for every task a backward pass, a copy of
 forward pass with all losses. A plain step is the training step itself: forward, one backward pass, Adam.
 """
 
+import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from bench_fleet import _cnn
@@ -15,37 +16,47 @@ from torch import nn
 from cotrain import Batch, SharedTrunk, Task, TaskSet
 from cotrain.affinity import Transference
 
+ESTIMATORS = ("sketch", "lookahead", "gram")
 BATCH, LR = 256, 0.01
 MOST_FOR_LOOP = 100
 
 
 def main() -> None:
     """Time every network and number of tasks."""
-    chosen = arguments(__doc__)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--networks", nargs="+", choices=list(TRUNKS), default=list(TRUNKS), help="default: all")
+    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=ESTIMATORS, help="default: all")
+    chosen = arguments(__doc__, parser)
     found: list[Comparison] = []
-    for name, (trunk, width) in TRUNKS.items():
+    for name in chosen.networks:
+        trunk, width = TRUNKS[name]
         for n_tasks in (10, 40, 100, 1000):
-            found += _one(f"{name}, T = {n_tasks}", trunk, width, n_tasks, chosen.rounds)
-        found += _epoch(name, trunk, width, chosen.rounds)
+            found += _one(f"{name}, T = {n_tasks}", trunk, width, n_tasks, chosen.rounds, chosen.estimators)
+        if "sketch" in chosen.estimators:
+            found += _epoch(name, trunk, width, chosen.rounds)
     finish(found, chosen)
 
 
-def _one(case: str, trunk: Callable[[], nn.Module], width: int, n_tasks: int, rounds: int) -> list[Comparison]:
+def _one(
+    case: str, trunk: Callable[[], nn.Module], width: int, n_tasks: int, rounds: int, estimators: Collection[str]
+) -> list[Comparison]:
     model, tasks, batch, step = _training(trunk, width, n_tasks)
 
     def observe(estimator: str) -> Callable[[], None]:
         transference = Transference(model, tasks, estimator=estimator, lr=LR, every=1)
         return lambda: transference.observe(batch)
 
-    ways = {"sketch, 16 directions": observe("sketch"), "a plain training step": step}
-    found = compare(case, ways, rounds)
-    print(f"    a measurement costs {1 / found[0].ratio:.1f} plain steps, {1000 * found[0].seconds:.1f} ms")
+    found: list[Comparison] = []
+    if "sketch" in estimators:
+        ways = {"sketch, 16 directions": observe("sketch"), "a plain training step": step}
+        found = compare(case, ways, rounds)
+        print(f"    a measurement costs {1 / found[0].ratio:.1f} plain steps, {1000 * found[0].seconds:.1f} ms")
     if n_tasks <= MOST_FOR_LOOP:
 
         def loop() -> None:
             _plain_loop(model, tasks, batch)
 
-        for estimator in ("lookahead", "gram"):
+        for estimator in [name for name in ("lookahead", "gram") if name in estimators]:
             found += compare(case, {estimator: observe(estimator), "a loop over tasks": loop}, max(rounds // 2, 3))
     return found
 

@@ -7,10 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cotrain.affinity.gradients_by_layers import gradients_by_layers
+from cotrain.affinity.task_gradients import TaskGradients
 from cotrain.lookahead import Rule, displacements, losses_at, task_gradients, update
 from cotrain.task import Batch, TaskSet
 
 __all__ = ["Place", "Point", "by_gram", "by_lookahead", "joint_step_descends"]
+
+FEW_TASKS = 16
+"""Below, what the two backward passes of the comparison cost is more than what going by layers saves."""
 
 CHUNK_ELEMENTS = 2**22
 """Parameters of hypothetical networks held at once: 16 MB in float32, so that memory does not grow with T."""
@@ -53,7 +58,7 @@ class Point(Place):
     Args:
         losses: [T] float64 at the present parameters.
         labelled: [T] whether the task has a label in the batch.
-        gradients: Of every task's loss, by the names of the parameters, [T, *shape]; 0 if not usable.
+        gradients: Of every task's loss by the parameters; 0 if not usable.
         products: K = G G^T, [T, T] float64.
         usable: [T] labelled, with a finite loss and gradient.
         rows: The positions of the usable tasks.
@@ -61,7 +66,7 @@ class Point(Place):
 
     losses: Tensor
     labelled: Tensor
-    gradients: Mapping[str, Tensor]
+    gradients: TaskGradients
     products: Tensor
     usable: Tensor
     rows: Sequence[int]
@@ -69,13 +74,10 @@ class Point(Place):
     @classmethod
     def at(cls, place: Place) -> "Point":
         """One forward pass, and a backward pass for every task with a label."""
-        losses, labelled, gradients = task_gradients(
-            place.model, place.tasks, place.batch, place.parameters, seed=place.seed
-        )
-        products = _products(gradients, gradients)
+        losses, labelled, gradients = _gradients(place)
+        products = gradients.products()
         usable = labelled & torch.isfinite(losses) & torch.isfinite(products.diagonal())
-        for gradient in gradients.values():
-            gradient[~usable] = 0  # one task's NaN must not reach the step for all tasks together
+        gradients.clear(~usable)  # one task's NaN must not reach the step for all tasks together
         rows = usable.nonzero().flatten().tolist()
         return cls(
             **vars(place),
@@ -127,7 +129,7 @@ def by_lookahead(point: Point, *, stepped_heads: bool = False) -> Tensor:
     after = [
         point.losses_with({**heads, **{name: value[k] for name, value in moved.items()}})
         for rows in _chunks(point)
-        for moved in [update(point.parameters, _select(point, rows), point.rule)]
+        for moved in [update(point.parameters, point.gradients.of(rows), point.rule)]
         for k in range(len(rows))
     ]
     return start - torch.stack(after)
@@ -145,10 +147,11 @@ def by_gram(point: Point) -> Tensor:
     if not isinstance(point.rule, Optimizer):
         return point.products[point.rows] * point.rule  # a third of the time for an MLP and 100 tasks
     drift = displacements(point.parameters, _nothing(point), point.rule)
+    targets = point.gradients.of(range(len(point.losses)))
     changes = []
     for rows in _chunks(point):
-        moves = displacements(point.parameters, _select(point, rows), point.rule)
-        changes.append(_products({name: drift[name] - move for name, move in moves.items()}, point.gradients))
+        moves = displacements(point.parameters, point.gradients.of(rows), point.rule)
+        changes.append(_products({name: drift[name] - move for name, move in moves.items()}, targets))
     return torch.cat(changes)
 
 
@@ -158,7 +161,7 @@ def joint_step_descends(place: Place) -> bool:
     Takes one forward pass at a `Point`, where gradients are known, else two and one backward pass.
     """
     if isinstance(place, Point):
-        joint = {name: gradient.sum(0) for name, gradient in place.gradients.items()}
+        joint = place.gradients.weighted(place.usable)
         losses, usable = place.losses, place.usable
     else:
         with torch.enable_grad():
@@ -172,19 +175,26 @@ def joint_step_descends(place: Place) -> bool:
     return bool(torch.where(usable, after - losses, 0).sum() < 0)
 
 
+def _gradients(place: Place) -> tuple[Tensor, Tensor, TaskGradients]:
+    where = (place.model, place.tasks, place.batch, place.parameters)
+    if len(place.tasks) >= FEW_TASKS:
+        return gradients_by_layers(*where, seed=place.seed)
+    losses, labelled, gradients = task_gradients(*where, seed=place.seed)
+    return losses, labelled, TaskGradients(gradients)
+
+
 def _nothing(point: Point) -> dict[str, Tensor]:
     """The gradient of a step for nobody."""
-    return {name: torch.zeros_like(gradient[0]) for name, gradient in point.gradients.items()}
+    return {
+        name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+        for name, value in point.parameters.items()
+    }
 
 
 def _chunks(point: Point) -> Iterator[Sequence[int]]:
     size = sum(value.numel() for value in point.parameters.values())
     n = max(1, CHUNK_ELEMENTS // size)
     return (point.rows[start : start + n] for start in range(0, len(point.rows), n))
-
-
-def _select(point: Point, rows: Sequence[int]) -> dict[str, Tensor]:
-    return {name: gradient[list(rows)] for name, gradient in point.gradients.items()}
 
 
 def _products(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:

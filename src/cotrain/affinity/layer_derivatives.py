@@ -7,14 +7,14 @@ image the gradient is smaller than the image, and is formed first.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-__all__ = ["CalledLayer", "called_layer"]
+__all__ = ["CalledLayer", "called_layer", "is_plain_convolution", "patches"]
 
 CHUNK_BYTES = 2**23
 """Of an intermediate result: the C library gives larger blocks back to the system and maps them anew every time."""
@@ -52,11 +52,24 @@ def called_layer(module: nn.Module, names: Sequence[str], inputs: Tensor, shape:
     by_output = n_parameters > shape[1:].numel()
     if type(module) is nn.Linear:
         return _LinearOutput(module, inputs, shape) if by_output else _LinearGradient(module, names, inputs)
-    if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+    if is_plain_convolution(module):
         if by_output and module.groups == 1:
             return _Conv2dOutput(module, inputs, shape)
         return _Conv2dGradient(module, names, inputs)
     return _AnyGradient(module, names, inputs)
+
+
+def is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether its outputs are products of its weight and `patches`."""
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """[B, groups, places, entries of a filter], what the filters are laid on."""
+    places = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    columns = F.unfold(inputs, *places)  # type: ignore[arg-type]
+    found: Tensor = columns.unflatten(1, (layer.groups, -1)).transpose(2, 3)
+    return found
 
 
 class _ByOutput(CalledLayer):
@@ -131,8 +144,7 @@ class _Conv2dGradient(_ByGradient):
 
     def __init__(self, module: nn.Conv2d, names: Sequence[str], inputs: Tensor) -> None:
         super().__init__(module, names, inputs)
-        places = (module.kernel_size, module.dilation, module.padding, module.stride)
-        self._patches = F.unfold(inputs, *places).unflatten(1, (module.groups, -1)).transpose(2, 3)  # type: ignore[arg-type]
+        self._patches = patches(module, inputs)
 
     def _gradients(self, by_output: Tensor) -> dict[str, Tensor]:
         images = by_output.flatten(2).unflatten(1, (self._module.groups, -1))

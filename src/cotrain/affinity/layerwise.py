@@ -1,15 +1,15 @@
 """Directional derivatives of every sample's numbers, layer by layer: a few backward passes serve all directions."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 
+from cotrain.affinity.layer_calls import LayerCall, watched_layers
 from cotrain.affinity.layer_derivatives import CalledLayer, called_layer
 from cotrain.affinity.sign_directions import SignDirections, random_signs
 from cotrain.forward_mode import backward_disagreement
@@ -62,7 +62,7 @@ def layerwise_derivatives(
     """
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
     with torch.enable_grad():
-        with _watched(model, parameters) as calls:
+        with watched_layers(model, parameters) as calls:
             packed = outputs(leaves)
         point = packed.detach().requires_grad_()
         values = numbers(point)
@@ -94,54 +94,10 @@ def layerwise_derivatives(
     return torch.cat(parts)
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """A call of a layer, and where its input and output are in the graph."""
-
-    module: nn.Module
-    names: Mapping[str, str]
-    """Of the parameters to differentiate by: from the module's to the model's."""
-    inputs: Tensor
-    shape: torch.Size
-    before: GradientEdge | None
-    after: GradientEdge
+_Layers: TypeAlias = Sequence[tuple[LayerCall, CalledLayer]]
 
 
-_Layers: TypeAlias = Sequence[tuple[_Call, CalledLayer]]
-
-
-@contextmanager
-def _watched(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[list[_Call]]:
-    """The calls, as they come, of layers that hold parameters: with one tensor, and one tensor as the result."""
-    known = {id(value): name for name, value in parameters.items()}
-    calls: list[_Call] = []
-
-    def watch(names: Mapping[str, str]) -> Callable[..., None]:
-        def look(module: nn.Module, given: tuple[Any, ...], options: dict[str, Any], output: object) -> None:
-            if len(given) != 1 or options or not isinstance(given[0], Tensor) or not isinstance(output, Tensor):
-                return
-            if output.requires_grad:
-                (inputs,) = given
-                before = get_gradient_edge(inputs) if inputs.requires_grad else None
-                # The edge stays what it is when the output is changed in place later.
-                calls.append(_Call(module, names, inputs.detach(), output.shape, before, get_gradient_edge(output)))
-
-        return look
-
-    hooks = []
-    for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
-        if own and not list(module.children()):
-            names = {name: known[id(value)] for name, value in own.items() if id(value) in known}
-            hooks.append(module.register_forward_hook(watch(names), with_kwargs=True))
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _layers(calls: list[_Call], gradients: Mapping[str, Tensor], n_samples: int) -> _Layers:
+def _layers(calls: list[LayerCall], gradients: Mapping[str, Tensor], n_samples: int) -> _Layers:
     used = [call for call in calls if call.names]
     unseen = gradients.keys() - {name for call in used for name in call.names.values()}
     if unseen:
@@ -200,7 +156,7 @@ class _Features:
         return found.index_add_(2, self.head.owner, outputs * slopes)
 
 
-def _ends(head: _Head, calls: list[_Call], leaves: Mapping[str, Tensor]) -> _Head | _Features:
+def _ends(head: _Head, calls: list[LayerCall], leaves: Mapping[str, Tensor]) -> _Head | _Features:
     """Where the fewest backward passes begin: at the tasks, or at the narrowest input that everything goes through."""
     for call in sorted(calls, key=lambda call: call.inputs.shape[-1]):
         if call.before is None or call.inputs.dim() != 2 or call.inputs.shape[1] >= head.number:
