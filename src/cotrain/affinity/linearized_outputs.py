@@ -71,8 +71,10 @@ def linearized_outputs(
     output of a regression task of one dimension in standard units. Of every other task it is the square root of the
     sample's loss, with label 0 and squared loss, so that the linear model's losses are never negative.
 
-    Missing labels are left out. Cost: `directions` forward-mode passes over the rows, whatever the number of tasks;
-    memory: 4 T directions bytes per row (77 MB for 10,000 rows, 15 tasks and 128 directions), plus those of a batch.
+    Missing labels are left out. Cost: that of `projected_gradients` for every batch, which is a backward pass per task
+    (or per feature, if the tasks share fewer) and products for all directions, or `directions` forward-mode passes
+    where that is fewer or the model is not made of layers. Memory: 4 T directions bytes per row (77 MB for 10,000
+    rows, 15 tasks and 128 directions), plus those of a batch.
 
     Args:
         model: Any module, trained on all tasks together. It is left as it is.
