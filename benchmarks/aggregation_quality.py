@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the tables instead of training")
     chosen = parser.parse_args()
     if chosen.table:
-        print_tables(chosen.folder, {name: DATA[name].title for name in chosen.data})
+        there = [name for name in chosen.data if (chosen.folder / name).exists()]
+        print_tables(chosen.folder, {name: DATA[name].title for name in there})
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # skipped steps are counted instead

@@ -84,7 +84,7 @@ DATA = {
     ),
     "census": Problem(
         "Census: age and education, MLP 468-256",
-        lambda: load_census_income("pair"),
+        lambda: load_census_income(task_set="pair"),
         lambda: nn.Sequential(nn.Linear(468, 256), nn.ReLU()),
         lambda n_outputs: nn.Linear(256, n_outputs),
         rows=6000,
