@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
-from bench_fleet import _cnn
+from bench_transference import BATCH, TRUNKS
 from side_by_side import Comparison, arguments, compare, finish
 from torch import Tensor, nn
 from torchjd.aggregation import IMTLG, Aggregator, AlignedMTL, Mean, UPGradWeighting
@@ -27,7 +27,6 @@ from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.torchjd_adapter import from_torchjd
 from cotrain.aggregation.upgrad import UPGrad
 
-BATCH = 256
 PARTS = "methods", "adapter", "solvers"
 SLOW = {"gradvac": 40, "cagrad": 100, "fairgrad": 100}
 """Tasks up to which a method is timed: more take seconds a step."""
@@ -162,14 +161,6 @@ def _step(
 
     return step
 
-
-TRUNKS = {
-    "small CNN": (_cnn, 64),
-    "MLP 784-128-64": (
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU()),
-        64,
-    ),
-}
 
 if __name__ == "__main__":
     main()
