@@ -12,6 +12,7 @@ from replay import Replay
 from sac import Aggregations, Learner, SacSettings
 from suites import Suite, seed_of
 
+from cotrain.aggregation.described import described
 from cotrain.files import read_state, write_state
 
 __all__ = ["Curve", "train"]
@@ -85,7 +86,7 @@ def train(
     about = {
         **asdict(settings), "names": list(suite.names), "copies": suite.copies, "seed": seed,
         "random_steps": random_steps, "score_every": score_every,
-        "aggregations": [type(aggregations.critic).__name__, type(aggregations.actor).__name__],
+        "aggregations": [described(aggregations.critic), described(aggregations.actor)],
     }  # fmt: skip
     learner = Learner(suite.names, suite.n_observations, suite.n_actions, aggregations, settings, seed)
     replay = Replay(len(suite.names), suite.copies, suite.n_observations, suite.n_actions, CAPACITY)

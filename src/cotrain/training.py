@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.aggregation import Aggregation, TransferenceAggregation, named
+from cotrain.aggregation.described import described
 from cotrain.aggregation.forward_again import outputs_again
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
 from cotrain.checks import check_samples, check_scored
@@ -75,7 +76,8 @@ def fit(
         weights: [T] non-negative loss weights, not all 0; None for equal weights. A task of weight 0 is not
             trained.
         aggregation: How the tasks' gradients are combined on the parameters that they share, or its name; None for
-            the weighted sum. A new one for every training: what it remembers is part of the checkpoint. A step with a
+            the weighted sum. A new one for every training: its options and what it remembers are part of the
+            checkpoint. A step with a
             NaN gradient is skipped, with a warning. Instruments then cost one forward pass more. A
             `TransferenceAggregation` tries the steps of this training's optimizer, unless it was given another rule.
         optimizer: From parameters to an optimizer; None for fused Adam at rate 0.001.
@@ -125,8 +127,7 @@ def fit(
         "instruments": [type(instrument).__name__ for instrument in instruments],
     }  # fmt: skip
     if aggregation is not None:
-        parts = (aggregation, *(getattr(aggregation, name, None) for name in ("weighting", "module")))
-        settings["aggregation"] = [type(part).__name__ for part in parts]
+        settings["aggregation"] = described(aggregation)
     steps = math.ceil(n_samples / batch_size)
     with random_state_kept():
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """What a training has come to: its best epoch so far, and a file from which it goes on as if never interrupted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from cotrain.instrument import Instrument
 from cotrain.task import TaskSet
 
 __all__ = ["BestSoFar", "TrainingState", "describe", "describe_tasks", "weighted_sum"]
+
+LONGEST = 300
+"""Letters of a setting that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ class TrainingState:
             StudyError: If the file is of a training with other settings.
         """
         saved = read_state(path)
-        if saved.get("settings") != settings:
+        known = saved.get("settings") or {}
+        if known != settings:
             raise StudyError(
                 f"{path} belongs to a training with other settings. Give another checkpoint file, or delete this one."
+                f" {_difference(known, settings)}"
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -89,6 +94,18 @@ class TrainingState:
         if self.aggregation is not None:
             self.aggregation.load_state_dict(saved["aggregation"])
         return int(saved["epoch"]) + 1
+
+
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return "They differ in " + "; ".join(
+        f"{name}: {_short(there.get(name))} there, {_short(here.get(name))} here" for name in names
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def weighted_sum(losses: Tensor, rows: Tensor) -> Tensor:

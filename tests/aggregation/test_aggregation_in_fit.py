@@ -11,6 +11,7 @@ from cotrain.aggregation.db_mtl import DBMTL
 from cotrain.aggregation.forward_again import outputs_again
 from cotrain.aggregation.loss_weights import Sum
 from cotrain.aggregation.mgda import MGDA
+from cotrain.aggregation.names import named
 from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.aggregation.upgrad import UPGrad
 from cotrain.errors import StudyError
@@ -140,6 +141,15 @@ def test_a_checkpoint_of_another_aggregation(mixed_tasks, mixed_data, tmp_path):
     for other in (GradientAggregation(MGDA()), DBMTL(), None):
         with pytest.raises(StudyError, match="other settings"):
             run(mixed_tasks, mixed_data, aggregation=other, checkpoint=tmp_path / "state")
+
+
+def test_a_checkpoint_of_other_options(mixed_tasks, mixed_data, tmp_path):
+    run(mixed_tasks, mixed_data, aggregation=named("nash-mtl", max_norm=0.5), checkpoint=tmp_path / "state")
+    content = (tmp_path / "state").read_bytes()
+    with pytest.raises(StudyError, match=r"differ in aggregation: .*max_norm': 0\.5.* there, .*max_norm': 1\.0.* here"):
+        run(mixed_tasks, mixed_data, aggregation="nash-mtl", checkpoint=tmp_path / "state")
+    assert (tmp_path / "state").read_bytes() == content
+    run(mixed_tasks, mixed_data, aggregation=named("nash-mtl", max_norm=0.5), checkpoint=tmp_path / "state")
 
 
 def test_looking_again_changes_nothing(mixed_tasks, mixed_data, assert_same):

@@ -152,6 +152,10 @@ class StepAggregation:
             self.on_choice(Choice(tasks.names, losses, combined.weights, absent, combined.cosine, combined.norm_ratio))
         return losses
 
+    def options(self) -> dict[str, Any]:
+        """What it was made with, by which a checkpoint is told from another one's; `on_choice` changes nothing."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs: nested dicts of tensors and JSON values."""
         return {"skipped_steps": self.skipped_steps, "shared": self._shared_names, **self._state()}
@@ -198,6 +202,10 @@ class GradientAggregation(StepAggregation):
     def __init__(self, weighting: Weighting, *, on_choice: Callable[[Choice], None] | None = None) -> None:
         super().__init__(on_choice=on_choice)
         self.weighting = weighting
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"weighting": self.weighting}
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         jacobian = run.jacobian(split.shared)

@@ -48,6 +48,10 @@ class DBMTL(StepAggregation):
         self._running: Tensor | None = None
         self._counts: Tensor | None = None
 
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"beta": self._beta, "decay": self._decay}
+
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         require_positive(run, "DB-MTL", "Add a constant to the loss, or use a method that needs gradients only.")
         jacobian = run.jacobian(split.shared)

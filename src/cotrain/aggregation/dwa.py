@@ -41,6 +41,10 @@ class DWA(StepAggregation):
         self._steps = 0
         self._rows: dict[str, Tensor] = {}
 
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"period": self._period, "temperature": self._temperature}
+
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         if not self._rows:
             n = len(run.tasks)

@@ -65,6 +65,10 @@ class FAMO(StepAggregation):
         self._pending: _Pending | None = None
         self._random_state = torch.get_rng_state()
 
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"lr": self._lr, "weight_decay": self._weight_decay, "least": self._least}
+
     def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:  # noqa: ARG002
         pending, self._pending = self._pending, None
         if pending is not None and self._logits is not None and self._adam is not None:

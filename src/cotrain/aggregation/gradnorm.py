@@ -54,6 +54,10 @@ class GradNorm(StepAggregation):
         self._weights: Tensor | None = None
         self._adam: TaskAdam | None = None
 
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"alpha": self._alpha, "lr": self._lr, "layer": self._layer}
+
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         require_positive(run, "GradNorm", "Add a constant to the loss, or use a method that needs gradients only.")
         if self._weights is None or self._adam is None:

@@ -1,6 +1,7 @@
 """Weights on the losses that need no task's gradient by itself: the sum, and the sum of logarithms."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class Sum(StepAggregation):
         self._weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if self._weights is not None and not bool((torch.isfinite(self._weights) & (self._weights >= 0)).all()):
             raise ValueError(f"weights must be finite and not negative. Got {self._weights.tolist()}.")
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"weights": self._weights}
 
     def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
         if self._weights is not None:

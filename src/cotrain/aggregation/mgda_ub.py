@@ -1,6 +1,7 @@
 """MGDA on the shared features: gradients by the features in place of gradients by the parameters."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class MGDAUB(StepAggregation):
         super().__init__(on_choice=on_choice)
         self._features = features
         self._seen: Tensor | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"features": self._features}
 
     def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
         """As `StepAggregation.backward`."""

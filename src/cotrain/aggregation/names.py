@@ -1,6 +1,7 @@
 """Ways to combine gradients by name, for `fit` and the command line."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -88,18 +89,27 @@ def _scalarizer(
     name: str, *, per_task: str | None = None, weights: bool = False, positive: bool = False, **defaults: Any
 ) -> Callable[..., Aggregation]:
     def make(seed: int = 0, lr: float = 0.025, **options: Any) -> Aggregation:
-        chosen = _with_tensors({**defaults, **options})
-
-        def made(n_tasks: int) -> nn.Module:
-            sized: dict[str, Any] = {} if per_task is None else {per_task: n_tasks}
-            if weights and "weights" not in chosen:
-                sized["weights"] = torch.full((n_tasks,), 1 / n_tasks)
-            return torchjd_scalarizer(name, **chosen, **sized)
-
-        made(1) if "weights" not in chosen else made(len(chosen["weights"]))  # wrong options, or no TorchJD, show now
-        return TorchJDScalarization(made, positive=positive, lr=lr, seed=seed)
+        maker = _ScalarizerMaker(name, per_task, weights, _with_tensors({**defaults, **options}))
+        maker(len(maker.chosen.get("weights", [1])))  # wrong options, or no TorchJD, show now
+        return TorchJDScalarization(maker, positive=positive, lr=lr, seed=seed)
 
     return make
+
+
+@dataclass(frozen=True)
+class _ScalarizerMaker:
+    """Makes one of TorchJD's scalarizers once the number of tasks is known."""
+
+    name: str
+    per_task: str | None
+    weights: bool
+    chosen: Mapping[str, Any]
+
+    def __call__(self, n_tasks: int) -> nn.Module:
+        sized: dict[str, Any] = {} if self.per_task is None else {self.per_task: n_tasks}
+        if self.weights and "weights" not in self.chosen:
+            sized["weights"] = torch.full((n_tasks,), 1 / n_tasks)
+        return torchjd_scalarizer(self.name, **self.chosen, **sized)
 
 
 def _with_tensors(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,16 @@ class PCGrad:
     """
 
     def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] weights from the Gram matrix [m, m]; a new order at every call."""
         return projected_gradients_of(gramian, self.generator).sum(0)
+
+    def options(self) -> dict[str, int]:
+        """What it was made with."""
+        return {"seed": self._seed}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the orders go on."""

@@ -101,6 +101,7 @@ class _Seeded(StepAggregation):
     def __init__(self, module: nn.Module, seed: int, on_choice: Callable[[Choice], None] | None) -> None:
         super().__init__(on_choice=on_choice)
         self.module = module
+        self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
 
     @contextmanager
@@ -145,6 +146,10 @@ class TorchJDAggregation(_Seeded):
         plain = type(aggregator).forward is bases.WeightedAggregator.forward
         self._on_gram = plain and isinstance(aggregator, bases.GramianWeightedAggregator)
         self._weighs = plain and isinstance(aggregator, bases.WeightedAggregator)
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"aggregator": self.module, "fewest": self._fewest, "seed": self._seed}
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         jacobian = run.jacobian(split.shared)
@@ -195,10 +200,14 @@ class TorchJDScalarization(_Seeded):
         super().__init__(scalarizer if isinstance(scalarizer, nn.Module) else nn.Module(), seed, on_choice)
         if not lr > 0:
             raise ValueError(f"lr must be positive. Got {lr}.")
-        self._make = None if isinstance(scalarizer, nn.Module) else scalarizer
+        self._source = scalarizer
         self._n_tasks: int | None = None
         self._positive, self._lr = positive, lr
         self._adams: dict[str, TaskAdam] = {}
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {"scalarizer": self._source, "positive": self._positive, "lr": self._lr, "seed": self._seed}
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         self._made(len(run.tasks))
@@ -220,8 +229,8 @@ class TorchJDScalarization(_Seeded):
     def _made(self, n_tasks: int) -> None:
         if self._n_tasks is None:
             self._n_tasks = n_tasks
-            if self._make is not None:
-                self.module = self._make(n_tasks)
+            if not isinstance(self._source, nn.Module):
+                self.module = self._source(n_tasks)
             self._adams = {name: TaskAdam(len(value), self._lr) for name, value in self.module.named_parameters()}
 
     def _step(self, gradients: Mapping[str, Tensor], present: Tensor) -> None:

@@ -100,6 +100,7 @@ class TransferenceAggregation(StepAggregation):
             seed=seed,
         )
         self._rule = rule_from(optimizer, lr)
+        self._rule_given = lr if optimizer is None else type(optimizer).__name__
         self._replay: Replay | None = None
         self._decision: Decision | None = None
         self._names: tuple[str, ...] = ()
@@ -129,6 +130,10 @@ class TransferenceAggregation(StepAggregation):
             if self._replay is not None:  # the step did not come to a decision
                 self._replay.layers.stop()
                 self._replay = None
+
+    def options(self) -> dict[str, Any]:
+        """As `StepAggregation.options`."""
+        return {**vars(self._options), "rule": self._rule_given}
 
     def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:
         if not self._names:
