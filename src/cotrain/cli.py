@@ -188,6 +188,7 @@ def _train(chosen: Namespace) -> None:
     _show_outcome(out)
     if chosen.aggregation is not None:
         train_aggregated(config, folder, chosen.aggregation, bar=progress_bar)
+        write_report(out)
         for part in aggregation_tables(out, chosen.aggregation):
             Console().print(part)
 

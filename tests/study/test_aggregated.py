@@ -93,6 +93,34 @@ def test_on_the_command_line(copied, capsys):
     finished = [event["step"] for event in events if event["event"] == "step-finished"]
     assert finished[-3:] == ["aggregation-transference-0", "aggregation-transference-1", "aggregation-transference"]
     assert list((copied / "models" / "transference").glob("network-*.safetensors"))
+    report = (copied / "report.html").read_text()
+    assert "Gradients combined in other ways" in report
+    assert ">transference</th>" in report
+
+
+def test_what_is_compared_by_task_is_what_the_networks_reached(copied):
+    folder = combine(copied, "upgrad")
+    found, metrics = folder.read_json(aggregation_file("upgrad")), folder.read_json("metrics.json")
+    assert found["checked"] == folder.digests(["metrics.json"])["metrics.json"]
+    for arm, record in found["arms"].items():
+        groups = metrics["arms"][arm]["groups"]
+        assert record["networks"] == sum(len(group["trains"]) > 1 for group in groups)
+        for plain, result in zip(metrics["arms"][arm]["results"], record["results"], strict=True):
+            combined = networks(folder, f"aggregation/upgrad/seed-{result['seed']}.json")
+            assert set(result["metric"]) == set(result["loss"]) == set(plain["loss"])
+            for group in groups:
+                for task in group["serves"]:
+                    trained = combined.get(tuple(group["trains"]))
+                    expected = trained["loss"][task] if trained else plain["loss"][task]
+                    assert result["loss"][task] == expected
+            learnable = [task["name"] for task in metrics["tasks"] if task["learnable"]]
+            ratio = sum(result["loss"][t] for t in learnable) / sum(plain["loss"][t] for t in learnable)
+            assert found["relative_loss"][arm]["per_seed"][result["seed"]] == pytest.approx(ratio)
+    names = {task["name"]: task["metric"] for task in metrics["tasks"]}
+    everything = combined[TARGETS]
+    last = found["arms"]["all-in-one"]["results"][-1]["metric"]
+    for task, name in names.items():
+        assert last[task] == {**everything["metrics"][task], "loss": everything["loss"][task]}[name]
 
 
 def test_a_name_that_is_none_is_a_bad_argument_before_anything_is_trained(copied, capsys):

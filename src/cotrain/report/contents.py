@@ -1,5 +1,6 @@
 """A study's folder as values: everything the page shows, read once and checked."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotrain.errors import StudyError
+from cotrain.report.aggregations import Aggregated, aggregated_from
 from cotrain.report.clusters import Clusters, clusters_from
 from cotrain.report.reading import number, read_events, read_object, read_rows, read_tensors, well_formed
 from cotrain.report.results import (
@@ -78,6 +80,8 @@ class Study:
         verdict: What the study recommends, or None.
         front: Cost against quality of every arm.
         seconds: Step -> seconds spent in it, over all runs of the study.
+        aggregations: Ways to combine gradients that were compared with this check, by name.
+        outdated: Names of others, that were compared with an earlier check.
     """
 
     configuration: Mapping[str, Any]
@@ -96,6 +100,8 @@ class Study:
     verdict: Verdict | None
     front: tuple[FrontPoint, ...]
     seconds: Mapping[str, float]
+    aggregations: tuple[Aggregated, ...] = ()
+    outdated: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,7 +126,7 @@ def read_study(folder: Path) -> Study:
     Args:
         folder: Written by `cotrain run`. study.yaml, measure.json, affinity.csv and grouping.json must be
             there; trainings.json, clusters.json, data_maps.safetensors, thumbnails.safetensors, gains.csv,
-            metrics.json, front.csv and events.jsonl may be absent.
+            metrics.json, front.csv, events.jsonl and the folder aggregation may be absent.
 
     Raises:
         StudyError: If a required file is missing, or a file is damaged or disagrees with the others.
@@ -144,6 +150,7 @@ def read_study(folder: Path) -> Study:
         groups = groups_from(decision["grouping"]["groups"], names)
         selection = selection_from(decision)
     check, verdict = _checked(folder / "metrics.json", names)
+    aggregations, outdated = _aggregations(folder, names) if check else ((), ())
     return Study(
         configuration=configuration,
         measure=measure,
@@ -161,6 +168,8 @@ def read_study(folder: Path) -> Study:
         verdict=verdict or verdict_from(decision.get("verdict")),
         front=_front(folder / "front.csv"),
         seconds=_seconds(folder / "events.jsonl"),
+        aggregations=aggregations,
+        outdated=outdated,
     )
 
 
@@ -268,6 +277,16 @@ def _front(path: Path) -> tuple[FrontPoint, ...]:
             )
             for row in read_rows(path, FRONT_COLUMNS)
         )
+
+
+def _aggregations(folder: Path, names: Sequence[str]) -> tuple[tuple[Aggregated, ...], tuple[str, ...]]:
+    """What was compared with the check that is there, and the names of what was compared with another one."""
+    found = []
+    for path in sorted((folder / "aggregation").glob("*.json")):
+        with well_formed(path):
+            found.append(aggregated_from(read_object(path), names))
+    now = hashlib.sha256((folder / "metrics.json").read_bytes()).hexdigest()
+    return tuple(one for one in found if one.checked == now), tuple(one.name for one in found if one.checked != now)
 
 
 def _seconds(path: Path) -> dict[str, float]:

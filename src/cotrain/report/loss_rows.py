@@ -25,11 +25,12 @@ class LossRow:
     colour: str
 
 
-def loss_figure(rows: Sequence[LossRow]) -> Figure:
-    """A dot with its interval per row, a tick per seed, and a line at the single tasks' 1.
+def loss_figure(rows: Sequence[LossRow], against: str = "single tasks") -> Figure:
+    """A dot with its interval per row, a tick per seed, and a line at 1.
 
     Args:
         rows: One or more, with different titles, as they stand from top to bottom.
+        against: What has the loss 1.
     """
     titles = [wrapped(row.title) for row in rows]
     seeds = [(place, value) for place, row in enumerate(rows) for value in row.relative.per_seed]
@@ -49,7 +50,7 @@ def loss_figure(rows: Sequence[LossRow]) -> Figure:
         ],
         layout={
             "xaxis": axis(
-                "total test loss, single tasks = 1",
+                f"total test loss, {against} = 1",
                 range=limits([*extent, *(value for _, value in seeds)], include=(1.0,)),
                 nticks=7,
             ),

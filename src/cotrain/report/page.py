@@ -7,6 +7,7 @@ from typing import Any
 from cotrain.extras import require
 from cotrain.files import write_text
 from cotrain.report import wording
+from cotrain.report.aggregations import aggregation_columns, aggregation_figure, aggregation_rows
 from cotrain.report.arm_plots import front_figure, relative_loss_figure
 from cotrain.report.cluster_plots import MAX_TASKS as MAX_MEMBERS
 from cotrain.report.cluster_plots import membership_figure, size_figure, tree_figure
@@ -30,7 +31,15 @@ from cotrain.report.heat_maps import (
 from cotrain.report.palette import DARK, LIGHT, css_variables
 from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, SINGLE
 from cotrain.report.selection import selection_sentences
-from cotrain.report.tables import cost_rows, named_values, score_columns, score_rows, step_rows, task_rows
+from cotrain.report.tables import (
+    cost_rows,
+    named_values,
+    score_columns,
+    score_rows,
+    score_rows_of,
+    step_rows,
+    task_rows,
+)
 from cotrain.report.thumbnails import strips
 from cotrain.report.training_plot import training_figure
 from cotrain.report.trainings import MAX_ROWS, training_rows, training_sentence
@@ -84,6 +93,7 @@ def page_values(study: Study) -> dict[str, Any]:
     figures = {
         "relative-loss": relative_loss_figure(study.check) if study.check else None,
         "front": front_figure(study.front),
+        "aggregations": aggregation_figure(study.aggregations),
         "trainings": training_figure(study.trainings) if study.trainings else None,
         "gains": gain_figure(study),
         "affinity": affinity_figure(study),
@@ -103,6 +113,13 @@ def page_values(study: Study) -> dict[str, Any]:
         "dark": css_variables(DARK),
         "score_columns": score_columns(study.check) if study.check else [],
         "score_rows": score_rows(study, study.check) if study.check else [],
+        "aggregation_rows": aggregation_rows(study.aggregations),
+        "aggregation_scores": [
+            (title, columns, score_rows_of(study, study.check.scoring, compared))
+            for title, columns, compared in aggregation_columns(study.check, study.aggregations)
+        ]
+        if study.check
+        else [],
         "has_covers": any(name.startswith(RANDOM) for name in arms),
         "has_controls": any(not name.startswith(RANDOM) for name in arms - {SINGLE, ALL_IN_ONE, GROUPED}),
         "group_columns": group_columns(study),

@@ -166,11 +166,28 @@ def check_from(metrics: Mapping[str, Any], names: Sequence[str]) -> Check:
         seeds=tuple(metrics["seeds"]),
         scoring=scoring,
         arms=tuple(
-            _arm(name, metrics["arms"][name], relative.get(name), names)
+            arm_from(name, metrics["arms"][name], relative.get(name), names)
             for name in sorted(metrics["arms"], key=arm_rank)
         ),
         prediction=_foresight(metrics.get("prediction")),
         ways=tuple(_way(row) for row in metrics.get("memberships") or ()),
+    )
+
+
+def arm_from(name: str, entry: Mapping[str, Any], relative: Mapping[str, Any] | None, names: Sequence[str]) -> Arm:
+    """An arm of metrics.json or of an aggregation's file, with results as arrays [seeds, tasks]."""
+
+    def table(kind: str) -> NDArray[np.float64]:
+        rows = [[number(result[kind].get(task)) for task in names] for result in entry["results"]]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(names))
+
+    return Arm(
+        name=name,
+        networks=int(entry["networks"]),
+        parameters=number(entry.get("parameters")),
+        metric=table("metric"),
+        loss=table("loss"),
+        relative=_relative(relative) if relative else None,
     )
 
 
@@ -197,21 +214,6 @@ def _foresight(entry: Mapping[str, Any] | None) -> Foresight | None:
     if not entry:
         return None
     return Foresight(**{field.name: number(entry.get(field.name)) for field in fields(Foresight)})
-
-
-def _arm(name: str, entry: Mapping[str, Any], relative: Mapping[str, Any] | None, names: Sequence[str]) -> Arm:
-    def table(kind: str) -> NDArray[np.float64]:
-        rows = [[number(result[kind].get(task)) for task in names] for result in entry["results"]]
-        return np.array(rows, dtype=np.float64).reshape(-1, len(names))
-
-    return Arm(
-        name=name,
-        networks=int(entry["networks"]),
-        parameters=number(entry.get("parameters")),
-        metric=table("metric"),
-        loss=table("loss"),
-        relative=_relative(relative) if relative else None,
-    )
 
 
 def _way(row: Mapping[str, Any]) -> Way:

@@ -1,7 +1,7 @@
 """The page's tables as rows of ready text: scores per task, costs, tasks, and named values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,13 @@ def score_columns(check: Check) -> list[str]:
 
 def score_rows(study: Study, check: Check) -> list[ScoreRow]:
     """One row per task, in the order of the groups. Nothing is best where nothing can be learned."""
-    return [_score_row(study.names[t], t, check) for t in study.display_order if study.names[t] in check.scoring]
+    return score_rows_of(study, check.scoring, _compared(check))
+
+
+def score_rows_of(study: Study, scoring: Mapping[str, TaskMetric], arms: Sequence[Arm]) -> list[ScoreRow]:
+    """As `score_rows`, under arms of one's choice, in their order."""
+    order = [t for t in study.display_order if study.names[t] in scoring]
+    return [_score_row(study.names[t], t, scoring[study.names[t]], arms) for t in order]
 
 
 def cost_rows(check: Check) -> list[tuple[str, ...]]:
@@ -89,9 +95,8 @@ def _compared(check: Check) -> list[Arm]:
     return [arm for arm in check.arms if arm.name in COMPARED]
 
 
-def _score_row(name: str, t: int, check: Check) -> ScoreRow:
-    scoring = check.scoring[name]
-    columns = [(arm.loss if scoring.metric == "loss" else arm.metric)[:, t] for arm in _compared(check)]
+def _score_row(name: str, t: int, scoring: TaskMetric, arms: Sequence[Arm]) -> ScoreRow:
+    columns = [(arm.loss if scoring.metric == "loss" else arm.metric)[:, t] for arm in arms]
     known = [column[np.isfinite(column)] for column in columns]
     means = [float(column.mean()) if column.size else math.nan for column in known]
     best = _best(means, scoring)

@@ -1,9 +1,10 @@
 """After the check: the networks of several tasks once more, with their gradients combined in another way."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,18 @@ from cotrain.evaluation import evaluate
 from cotrain.files import write_json
 from cotrain.model import random_state_kept
 from cotrain.progress import Listener, share_of
-from cotrain.study.arms import ALL_IN_ONE, GROUPED, Arm, is_kept, networks_of
-from cotrain.study.check import arms_of, network_file, refuse_infinite, results_file
+from cotrain.study.aggregation_comparison import compared_with_the_sum
+from cotrain.study.arms import is_kept, networks_of
+from cotrain.study.check import arms_of, network_file, refuse_infinite
 from cotrain.study.config import StudyConfig
 from cotrain.study.folder import StudyFolder
-from cotrain.study.gain_models import learnable_tasks
 from cotrain.study.setting import Setting
-from cotrain.study.verdict import interval
 from cotrain.study.weights import save_network
 from cotrain.task import TaskSet
 from cotrain.training import fit
 from cotrain.version import __version__
 
 __all__ = ["aggregation_file", "train_aggregated"]
-
-LossesOf = Mapping[tuple[str, ...], Mapping[str, float]]
-"""Test losses by the tasks that a network was trained on, and by task."""
 
 
 def train_aggregated(
@@ -163,26 +160,12 @@ def _targets_of(network: _Network, tasks: TaskSet, targets: Tensor) -> Tensor:
 
 
 def _compare(folder: StudyFolder, setting: Setting, name: str) -> None:
-    """Total test loss of the arms relative to the same arm with the plain sum, over the seeds."""
-    config, learnable = setting.config, learnable_tasks(folder)
-    ratios: dict[str, list[float]] = {}
-    skipped = 0
-    for seed in range(config.seed, config.seed + config.seeds):
-        plain = _losses(folder, results_file(seed))
-        combined = _losses(folder, _results_file(name, seed))
-        found = folder.read_json(_results_file(name, seed))["networks"]
-        skipped += sum(record["skipped_steps"] for record in found)
-        for arm in arms_of(folder, setting, seed):
-            if arm.name in (ALL_IN_ONE, GROUPED) and any(group.trains in combined for group in arm.groups):
-                ratio = _total(arm, {**plain, **combined}, learnable) / _total(arm, plain, learnable)
-                ratios.setdefault(arm.name, []).append(ratio)
-    networks = _networks(folder, setting, config.seed)
+    networks = _networks(folder, setting, setting.config.seed)
     write_json(
         folder.path / aggregation_file(name),
         {
             "aggregation": name,
-            "relative_loss": {arm: {**asdict(interval(values)), "per_seed": values} for arm, values in ratios.items()},
-            "skipped_steps": skipped,
+            **compared_with_the_sum(folder, setting, partial(_results_file, name)),
             "networks": [
                 {
                     "trains": list(network.trains),
@@ -193,14 +176,6 @@ def _compare(folder: StudyFolder, setting: Setting, name: str) -> None:
             ],
         },
     )
-
-
-def _losses(folder: StudyFolder, file: str) -> dict[tuple[str, ...], Mapping[str, float]]:
-    return {tuple(record["trains"]): record["loss"] for record in folder.read_json(file)["networks"]}
-
-
-def _total(arm: Arm, losses: LossesOf, learnable: Sequence[str]) -> float:
-    return sum(losses[group.trains][task] for group in arm.groups for task in group.serves if task in learnable)
 
 
 def _step(name: str, seed: int) -> str:
