@@ -1,7 +1,7 @@
 """Does it help? Every way to combine gradients against equal weights, at equal epochs and at equal time.
 
-Every method trains the same network from the same weights on the same batches, with the same optimizer (Adam,
-batches of 256); methods have their default options; nothing is tuned. A seed draws the training rows, the
+Every method trains the same network from the same weights on the same batches, with the same optimizer (Adam);
+methods have their default options; nothing is tuned. A seed draws the training rows, the
 weights and the batches. The epoch is chosen by the mean accuracy on validation samples, for every method alike, among
 all epochs (equal epochs), or among those within the time of the whole training with plain steps (equal time). That
 time is counted in plain steps: a method's cost in them is measured beside them, and its training is cut accordingly.
@@ -35,7 +35,6 @@ from cotrain.data import MultiTaskData, Split
 from cotrain.evaluation import packed_outputs
 from cotrain.optimizers import adam
 
-BATCH = 256
 VALID_ROWS, TEST_ROWS = 2000, 5000
 COST_STEPS = 20
 GRADIENTS_EVERY = 10
@@ -88,18 +87,19 @@ def _train_all(folder: Path, data_name: str, methods: Sequence[str], seed: int, 
 
 def _train(problem: Problem, data: MultiTaskData, name: str, seed: int, cost: float) -> dict[str, Any]:
     network, aggregation, step = _training(problem, data, name, seed)
-    in_time = max(1, int(problem.epochs * _steps_per_epoch(data) / max(cost, 1.0)))
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, 0, {})
     results: dict[str, Any] = {}
     conflicts = []
-    order = _batches(data, seed)
-    n_steps = problem.epochs * _steps_per_epoch(data)
+    order = _batches(data, problem.batch, seed)
+    per_epoch = _steps_per_epoch(data, problem.batch)
+    n_steps = problem.epochs * per_epoch
+    in_time = max(1, int(n_steps / max(cost, 1.0)))
     for number in range(1, n_steps + 1):
         batch = next(order)
         if name == "sum" and number % GRADIENTS_EVERY == 0:
             conflicts.append(_conflict(network, data.tasks, batch))
         step(batch)
-        if number % _steps_per_epoch(data) == 0 or number == in_time:
+        if number % per_epoch == 0 or number == in_time:
             valid = statistics.mean(_accuracies(network, data.tasks, data.valid))
             if valid > best[0]:
                 weights = {key: value.clone() for key, value in network.state_dict().items()}
@@ -153,7 +153,7 @@ def _cost(problem: Problem, data: MultiTaskData, name: str) -> float:
     """In plain steps: two trainings, a step of one and a step of the other, medians of their times."""
     *_, plain = _training(problem, data, "", 0)
     *_, combined = _training(problem, data, name, 0)
-    order = _batches(data, 0)
+    order = _batches(data, problem.batch, 0)
     times: dict[Callable[[Batch], None], list[float]] = {plain: [], combined: []}
     for _ in range(COST_STEPS):
         batch = next(order)
@@ -206,17 +206,17 @@ def _drawn(problem: Problem, data: MultiTaskData, seed: int) -> MultiTaskData:
     return MultiTaskData(data.name, data.tasks, *splits)
 
 
-def _batches(data: MultiTaskData, seed: int) -> Iterator[Batch]:
+def _batches(data: MultiTaskData, size: int, seed: int) -> Iterator[Batch]:
     """Epoch after epoch in a new order, the last incomplete batch left out."""
     random = np.random.default_rng((seed, 1))
     while True:
         order = torch.from_numpy(random.permutation(len(data.train)))
-        for rows in order.split(BATCH)[: _steps_per_epoch(data)]:
+        for rows in order.split(size)[: _steps_per_epoch(data, size)]:
             yield Batch(rows, data.train.inputs[rows], data.train.targets[rows])
 
 
-def _steps_per_epoch(data: MultiTaskData) -> int:
-    return len(data.train) // BATCH
+def _steps_per_epoch(data: MultiTaskData, size: int) -> int:
+    return len(data.train) // size
 
 
 def _path(folder: Path, data_name: str, method: str, seed: int) -> Path:

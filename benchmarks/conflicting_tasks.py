@@ -24,6 +24,7 @@ class Problem:
         rows: Training samples of a seed.
         epochs: Of a training.
         rate: Of Adam.
+        batch: Samples per step.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Problem:
     rows: int
     epochs: int
     rate: float
+    batch: int = 256
 
 
 class Network(nn.Module):
@@ -78,9 +80,10 @@ DATA = {
         load_multi_fashion,
         _lenet,
         lambda n_outputs: nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, n_outputs)),
-        rows=6000,
-        epochs=10,
-        rate=1e-3,
+        rows=4000,
+        epochs=5,
+        rate=3e-3,
+        batch=128,
     ),
     "census": Problem(
         "Census: age and education, MLP 468-256",

@@ -27,12 +27,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="actions per row of environments")
     parser.add_argument("--random-steps", type=int, help="of these, before the first update")
+    parser.add_argument("--score-every", type=int, help="rounds of episodes between two scores")
     parser.add_argument("--max-seconds", type=float, default=float("inf"), help="per training and call")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, curves and picture")
     options = parser.parse_args()
     torch.set_num_threads(1)  # small matrices: further threads cost more than they bring
     plan = PLANS[options.suite]
-    asked = {"steps": options.steps, "random_steps": options.random_steps}
+    asked = {"steps": options.steps, "random_steps": options.random_steps, "score_every": options.score_every}
     plan = replace(plan, **{name: value for name, value in asked.items() if value is not None})
     suite = make_suite(options.suite, plan.copies)
     outcomes = compare(suite, plan, options.aggregations, options.seeds, options.out, max_seconds=options.max_seconds)
