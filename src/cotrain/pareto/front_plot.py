@@ -25,6 +25,9 @@ DRAWS = 400
 MOST_AXES = 12
 """Parallel axes beyond this run into each other; the names' mean losses are shown then."""
 
+AXIS = 95
+"""Pixels between parallel axes, so that their names do not touch."""
+
 
 def plot_front(front: "Front") -> Any:
     """See `Front.plot`."""
@@ -77,10 +80,8 @@ def _curve(plotly: Any, front: "Front") -> Any:
         plotly.Scatter(
             x=[x[knee]],
             y=[y[knee]],
-            mode="markers+text",
+            mode="markers",
             name="knee",
-            text=["knee"],
-            textposition="top right",
             marker={"symbol": "circle-open", "size": 19, "color": KNEE, "line": {"width": 2}},
             hoverinfo="skip",
         )
@@ -98,7 +99,7 @@ def _curve(plotly: Any, front: "Front") -> Any:
     return plotly.Figure(
         data=traces,
         layout={
-            **_layout(front, f"Front of {first} and {second}"),
+            **_layout(front, f"Front of {first} and {second}", "bars: 95 % of resampled sets" if bars else ""),
             "xaxis": axes[0],
             "yaxis": axes[1],
             "coloraxis": {
@@ -127,6 +128,7 @@ def _triangle(plotly: Any, front: "Front") -> Any:
             name=_plain(name),
             visible=number == 0,
             showlegend=False,
+            cliponaxis=False,
             marker={
                 "size": 13,
                 "color": front.metrics[:, number].tolist(),
@@ -151,6 +153,7 @@ def _triangle(plotly: Any, front: "Front") -> Any:
             mode="markers",
             name="knee",
             showlegend=True,
+            cliponaxis=False,
             marker={"symbol": "circle-open", "size": 22, "color": KNEE, "line": {"width": 2}},
             hoverinfo="skip",
         )
@@ -164,36 +167,50 @@ def _triangle(plotly: Any, front: "Front") -> Any:
         for name, number in shown
     ]
     axes = {
-        f"{letter}axis": {"title": {"text": _plain(name)}, "gridcolor": RULE, "linecolor": MUTED, "tickformat": ".1f"}
+        f"{letter}axis": {
+            "title": {"text": _plain(name)},
+            "gridcolor": RULE,
+            "linecolor": MUTED,
+            "tickvals": [0.2, 0.4, 0.6, 0.8],
+            "ticks": "outside",
+            "ticklen": 9,  # past the points on the edge
+        }
         for letter, name in zip("abc", front.names, strict=True)
     }
     return plotly.Figure(
         data=traces,
         layout={
-            **_layout(front, "Front over " + ", ".join(_plain(name) for name in front.names)),
+            **_layout(
+                front, "Front over " + ", ".join(_plain(name) for name in front.names), "outlined: not dominated"
+            ),
             "ternary": {"sum": 1, "bgcolor": "#ffffff", **axes},
-            "updatemenus": [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.08, "yanchor": "top"}],
-            "legend": {"orientation": "h", "y": -0.08},
+            "updatemenus": [{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.1, "yanchor": "top"}],
+            "legend": {"orientation": "h", "y": -0.1},
+            "margin": {"t": 125},
         },
     )
 
 
 def _parallel(plotly: Any, front: "Front") -> Any:
     """One axis per share, then one per metric; colours by the first share."""
-    axes: list[tuple[str, Tensor, tuple[float, float] | None]] = [
-        (name, front.preferences[:, number], (0.0, 1.0)) for number, name in enumerate(front.names)
-    ]
+    axes = [(name, front.preferences[:, number], (0.0, 1.0)) for number, name in enumerate(front.names)]
     if len(front.tasks) <= MOST_AXES:
         values = [(f"{metric}/{task}", front.metrics[:, n]) for n, (metric, task) in enumerate(_metrics(front))]
     else:
         values = [(f"loss/{name}", front.knob_losses()[:, number]) for number, name in enumerate(front.names)]
-    axes += [(name, column, None) for name, column in values if not bool(column.isnan().all())]
+    axes += [(name, column, _span(column)) for name, column in values if not bool(column.isnan().all())]
     favourite = front.preferences.argmax(1).tolist()
     last = max(len(front.names) - 1, 1)
     trace = plotly.Parcoords(
         dimensions=[
-            {"label": _plain(name), "values": column.tolist(), **({} if span is None else {"range": span})}
-            for name, column, span in axes
+            {
+                "label": _plain(name),
+                "values": column.tolist(),
+                "range": (low, high),
+                "tickvals": [low, (low + high) / 2, high],
+                "tickformat": ".3g",
+            }
+            for name, column, (low, high) in axes
         ],
         line={
             "color": favourite,
@@ -208,15 +225,25 @@ def _parallel(plotly: Any, front: "Front") -> Any:
                 "ticktext": [_plain(name) for name in front.names],
             },
         },
-        labelangle=-20,
+        labelangle=-25,
+        rangefont={"color": "rgba(0,0,0,0)"},  # the ends of an axis are ticks already
     )
-    layout = _layout(front, f"Front over {len(front.names)} names")
-    return plotly.Figure(data=[trace], layout={**layout, "margin": {"l": 60, "r": 60, "t": 130, "b": 30}})
+    layout = _layout(front, f"Front over {len(front.names)} names", "")
+    width = max(layout["width"], AXIS * len(axes) + 200)
+    return plotly.Figure(
+        data=[trace], layout={**layout, "width": width, "margin": {"l": 60, "r": 60, "t": 170, "b": 30}}
+    )
 
 
-def _layout(front: "Front", title: str) -> dict[str, Any]:
+def _span(column: Tensor) -> tuple[float, float]:
+    """Smallest and largest; of equal values something around them, because an axis needs a length."""
+    low, high = float(column.min()), float(column.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _layout(front: "Front", title: str, key: str) -> dict[str, Any]:
     note = f"{len(front)} preferences, {int(front.nondominated().sum())} not dominated"
-    note += "" if front.scores is None or len(front.names) != 2 else "; bars: 95 % of resampled sets"
+    note += f"; {key}" if key else ""
     return {
         "title": {"text": f'{title}<br><span style="font-size:12px;color:{MUTED}">{note}</span>', "x": 0.02},
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
