@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import parallel_parts, process_group
@@ -140,11 +139,11 @@ class TrainingPass:
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 self.outputs, values, sent, retain_graph=True, allow_unused=True
             )
-            for part, gradient in zip(row.split(sizes), found, strict=True):
-                if gradient is None:
-                    part.zero_()
-                else:
-                    part.view_as(gradient).copy_(gradient.to_dense())
+            parts = [
+                value.new_zeros(size) if gradient is None else gradient.to_dense().reshape(-1)
+                for value, size, gradient in zip(values, sizes, found, strict=True)
+            ]
+            torch.cat(parts, out=row)
         return self.reduced(matrix)
 
     def by_task(self) -> Iterator[Tensor]:
@@ -237,8 +236,8 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
 
 
 def all_finite(values: Iterable[Tensor]) -> bool:
-    """Whether no number is NaN or infinite: one pass over them, unless their norm overflows."""
+    """Whether no number is NaN or infinite: one pass over them, unless a sum of them overflows."""
     values = list(values)
-    if not values or bool(torch.isfinite(get_total_norm(values))):
+    if not values or bool(torch.isfinite(torch.stack([value.sum() for value in values])).all()):
         return True
     return all(bool(torch.isfinite(value).all()) for value in values)

@@ -19,7 +19,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def parallel_parts(model: nn.Module) -> list[DistributedDataParallel]:
-    """The parts of a model that are wrapped by DDP."""
+    """The parts of a model that are wrapped by DDP; none of a process that trains alone, without a look."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return []
     return [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
 
 
