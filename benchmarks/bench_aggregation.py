@@ -38,13 +38,14 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--networks", nargs="+", default=list(TRUNKS), choices=list(TRUNKS))
     parser.add_argument("--tasks", nargs="+", type=int, default=[2, 10, 40, 100], help="numbers of tasks")
+    parser.add_argument("--methods", nargs="+", default=list(aggregation_names()), choices=aggregation_names())
     chosen = arguments(__doc__, parser)
     found: list[Comparison] = []
     for network in chosen.networks:
         trunk, width = TRUNKS[network]
         for n_tasks in chosen.tasks:
             if "methods" in chosen.parts:
-                for name in aggregation_names():
+                for name in chosen.methods:
                     if n_tasks <= SLOW.get(name, n_tasks):
                         found += _cost(network, trunk, width, n_tasks, name, chosen.rounds)
             if "adapter" in chosen.parts:

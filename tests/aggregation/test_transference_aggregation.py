@@ -289,13 +289,13 @@ def test_heads_get_their_own_gradients_and_the_sum_is_added():
 
 def test_small_steps_are_picked_alike_by_the_closed_form_and_the_power_set():
     model, tasks, batches = conflicting(4)
-    optimizer = SGD(model.parameters(), lr=0.01)
+    optimizer = SGD(model.parameters(), lr=0.05)
     exact = TransferenceAggregation(
         candidates="power-set", equal_norm=False, hysteresis=0, min_rate=0, lr=1e-4, on_choice=lambda c: picks.append(c)
     )
     closed = TransferenceAggregation(exact=False, equal_norm=False, min_rate=0, on_choice=lambda c: picks.append(c))
     same = left = 0
-    for step in range(200):
+    for step in range(80):
         picks = []
         for aggregation in (exact, closed):
             optimizer.zero_grad()
@@ -303,5 +303,5 @@ def test_small_steps_are_picked_alike_by_the_closed_form_and_the_power_set():
         same += torch.equal(picks[0].weights, picks[1].weights)
         left += bool((picks[1].weights == 0).any())
         optimizer.step()
-    assert same >= 190
-    assert left >= 20
+    assert same >= 76
+    assert left >= 8
