@@ -6,8 +6,8 @@ import torch
 from blends import binary_data, binary_tasks, blend, blend_front
 
 from cotrain.pareto.bootstrap import resampled_means
-from cotrain.pareto.front import front_difference
 from cotrain.pareto.front_evaluation import evaluate_front
+from cotrain.pareto.front_volume import front_difference
 from cotrain.pareto.preference import preference_grid
 
 

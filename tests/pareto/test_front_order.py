@@ -64,3 +64,15 @@ def test_a_group_is_ordered_by_the_mean_of_its_tasks():
     torch.testing.assert_close(front.knob_losses()[:, 1], front.losses[:, 2:].mean(1))
     assert (front.order_violations().count, front.order_violations().total) == (0, 8)
     assert all(order.of_points for order in front.corners_in_order().values())
+
+
+def test_a_point_that_is_not_finite_is_neither_best_nor_in_the_way():
+    front = analytic_front(lambda a: a, lambda a: 1 - a)
+    losses, metrics = front.losses.clone(), front.metrics.clone()
+    losses[4, 0] = metrics[4, 0] = torch.nan
+    broken = replace(front, losses=losses, metrics=metrics)
+    assert not broken.nondominated()[4]
+    assert broken.knee() != 4
+    assert broken.knob_losses()[:, 0].isnan().nonzero().flatten().tolist() == [4]
+    assert broken.order_violations().total == 18  # of age's ten steps two are not known
+    assert not broken.knob_losses()[:, 1].isnan().any()

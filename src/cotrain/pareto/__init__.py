@@ -2,8 +2,9 @@
 
 from cotrain.pareto.conditioned_objective import ConditionedObjective
 from cotrain.pareto.cosmos import Cosmos
-from cotrain.pareto.front import Front, front_difference
+from cotrain.pareto.front import Front
 from cotrain.pareto.front_choice import FrontChoice
+from cotrain.pareto.front_volume import front_difference
 from cotrain.pareto.hypernetwork import ParetoHypernetwork
 from cotrain.pareto.hypervolume import hypervolume, nondominated
 from cotrain.pareto.manifold import ParetoManifold

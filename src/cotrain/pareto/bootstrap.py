@@ -67,19 +67,19 @@ def mean_interval(values: Tensor, labelled: Tensor, *, draws: int, level: float,
 
 
 def interval_of(
-    statistic: Callable[[Tensor], float], value: float, drawn: Iterator[Tensor], *, level: float
+    statistic: Callable[[Tensor], float], means: Tensor, drawn: Iterator[Tensor], *, level: float
 ) -> Interval:
     """The percentile interval of a statistic of the means [K, T].
 
     Args:
         statistic: From means [K, T] to a number.
-        value: The statistic on the samples as they are.
+        means: [K, T] of the samples as they are.
         drawn: Chunks [d, K, T].
         level: Share of resampled values inside.
     """
-    numbers = torch.tensor([statistic(means) for chunk in drawn for means in chunk], dtype=torch.float64)
+    numbers = torch.tensor([statistic(one) for chunk in drawn for one in chunk], dtype=torch.float64)
     low, high = _ends(numbers, level)
-    return Interval(value, float(low), float(high), level)
+    return Interval(statistic(means), float(low), float(high), level)
 
 
 def _ends(drawn: Tensor, level: float) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
 """A front: what a model reaches at many preferences, and what to read from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +15,11 @@ from cotrain.pareto.front_files import read_csv, read_json, to_csv, to_json
 from cotrain.pareto.front_order import CornerOrder, OrderViolations, corners_in_order, order_violations
 from cotrain.pareto.front_plot import plot_front
 from cotrain.pareto.front_text import front_text
-from cotrain.pareto.hypervolume import hypervolume, nondominated
+from cotrain.pareto.front_volume import Quantity, Reference, front_volume
+from cotrain.pareto.hypervolume import nondominated
 from cotrain.pareto.sample_scores import SampleScores, larger_is_better
 
-__all__ = ["Front", "front_difference"]
-
-Quantity = Literal["metric", "loss"]
-Reference: TypeAlias = "float | Sequence[float] | Mapping[str, float] | Tensor"
-"""Worse than every point: one number for all tasks, one for each in their order, or by name of task."""
+__all__ = ["Front"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +85,7 @@ class Front:
         Raises:
             ValueError: If the reference does not fit, a task has no labels, or there are too many tasks.
         """
-        return self._volume(self.of(metric), reference, metric, tasks)
+        return front_volume(self, self.of(metric), reference, metric=metric, tasks=tasks)
 
     def hypervolume_interval(
         self,
@@ -116,23 +113,23 @@ class Front:
         Raises:
             ValueError: As in `hypervolume`, or if the front was read from a file.
         """
-        drawn = self._drawn(metric, draws, seed)
-        volume = partial(self._volume, reference=reference, metric=metric, tasks=tasks)
-        return interval_of(volume, volume(self.of(metric)), drawn, level=level)
+        volume = partial(front_volume, self, reference=reference, metric=metric, tasks=tasks)
+        return interval_of(volume, self.of(metric), self.resampled(metric, draws=draws, seed=seed), level=level)
 
     def intervals(
         self, *, metric: Quantity = "metric", draws: int = 1000, level: float = 0.95, seed: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Bootstrap intervals of every metric: low and high, [K, T] each; see `hypervolume_interval`."""
-        scores = self._known_scores()
-        values = scores.metrics if metric == "metric" else scores.losses
-        return mean_interval(values, scores.labelled, draws=draws, level=level, seed=seed)
+        scores = self.known_scores()
+        return mean_interval(scores.of(metric), scores.labelled, draws=draws, level=level, seed=seed)
 
     def nondominated(self, *, metric: Quantity = "metric") -> Tensor:
         """[K] booleans: no other point is at least as good for every task with labels, and better for one."""
         values = self.of(metric)
         known = self._known(values)
-        return nondominated(values[:, known], maximize=[up for up, k in zip(self._up(metric), known, strict=True) if k])
+        return nondominated(
+            values[:, known], maximize=[up for up, k in zip(self.larger_is_better(metric), known, strict=True) if k]
+        )
 
     def knee(self, *, metric: Quantity = "metric") -> int:
         """The point that gives up least of all tasks together (Das, 1999).
@@ -144,7 +141,7 @@ class Front:
         kept = self.nondominated(metric=metric)
         values = self.of(metric)
         known = self._known(values)
-        gains = torch.where(torch.tensor(self._up(metric)), values, -values)[:, known]
+        gains = torch.where(torch.tensor(self.larger_is_better(metric)), values, -values)[:, known]
         if not bool(kept.any()):
             return 0
         low, high = gains[kept].amin(0), gains[kept].amax(0)
@@ -246,34 +243,25 @@ class Front:
 
     def knob_losses(self) -> Tensor:
         """[K, G] loss of each name: of its task, or the mean over its group's tasks with labels."""
-        known = self._known(self.losses)
-        weights = self.shares.double() * known
-        return self.losses.nan_to_num() @ (weights / weights.sum(1, keepdim=True)).T
+        weights = self.shares.double() * self._known(self.losses)
+        parts = (self.losses.unsqueeze(1) * weights).where(weights > 0, 0)  # NaN of another task must not get in
+        return parts.sum(-1) / weights.sum(-1)
 
-    def _up(self, metric: Quantity) -> list[bool]:
+    def larger_is_better(self, metric: Quantity = "metric") -> list[bool]:
+        """The direction of each task's metric, or of the losses."""
         return larger_is_better(self.metric_names) if metric == "metric" else [False] * len(self.tasks)
 
-    def _known(self, values: Tensor) -> Tensor:
-        """[T]: the task has labels."""
-        return ~values.isnan().all(0)
+    def resampled(self, metric: Quantity = "metric", *, draws: int = 1000, seed: int = 0) -> Iterator[Tensor]:
+        """Bootstrap draws of `of(metric)`, [d, K, T] at a time, from which any statistic has its interval."""
+        scores = self.known_scores()
+        return resampled_means(scores.of(metric), scores.labelled, draws=draws, seed=seed)
 
-    def _volume(self, values: Tensor, reference: Reference, metric: Quantity, tasks: Sequence[str] | None) -> float:
-        columns = [self._number(task) for task in (self.tasks if tasks is None else tasks)]
-        names = [self.tasks[column] for column in columns]
-        maximize = [self._up(metric)[column] for column in columns]
-        return hypervolume(values[:, columns], _reference(reference, names), maximize=maximize)
+    def known_scores(self) -> SampleScores:
+        """The sample scores.
 
-    def _number(self, task: str) -> int:
-        if task not in self.tasks:
-            raise ValueError(f"There is no task {task!r}. The tasks are {list(self.tasks)}.")
-        return self.tasks.index(task)
-
-    def _drawn(self, metric: Quantity, draws: int, seed: int) -> Any:
-        scores = self._known_scores()
-        values = scores.metrics if metric == "metric" else scores.losses
-        return resampled_means(values, scores.labelled, draws=draws, seed=seed)
-
-    def _known_scores(self) -> SampleScores:
+        Raises:
+            ValueError: If the front was read from a file.
+        """
         if self.scores is None:
             raise ValueError(
                 "This front was read from a file, which holds no sample scores, so no interval can be drawn. Evaluate"
@@ -281,62 +269,6 @@ class Front:
             )
         return self.scores
 
-
-def front_difference(
-    first: Front,
-    second: Front,
-    reference: Reference,
-    *,
-    metric: Quantity = "metric",
-    tasks: Sequence[str] | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """How much more hypervolume `first` has than `second`, with an interval: both on the same resampled samples.
-
-    Args:
-        first: A front with sample scores.
-        second: Another on the same samples in the same order.
-        reference: See `Front.hypervolume`.
-        metric: "metric" or "loss".
-        tasks: Which tasks; None for all.
-        draws: Resampled sets.
-        level: Share of draws inside.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: If the fronts are of other tasks or samples, or one was read from a file.
-    """
-    if first.tasks != second.tasks or first.metric_names != second.metric_names:
-        raise ValueError(f"Both fronts must be of the same tasks. Got {list(first.tasks)} and {list(second.tasks)}.")
-    if first._known_scores().digest != second._known_scores().digest:
-        raise ValueError(
-            "Both fronts must be of the same samples in the same order. Got different targets: evaluate both on the"
-            " same dataset, or on a DataLoader without shuffle."
-        )
-    ends = len(first)
-
-    def difference(means: Tensor) -> float:
-        parts = (first, means[:ends]), (second, means[ends:])
-        volumes = [front._volume(values, reference, metric, tasks) for front, values in parts]
-        return volumes[0] - volumes[1]
-
-    pairs = zip(first._drawn(metric, draws, seed), second._drawn(metric, draws, seed), strict=True)
-    drawn = (torch.cat(pair, dim=1) for pair in pairs)
-    value = difference(torch.cat([first.of(metric), second.of(metric)]))
-    return interval_of(difference, value, drawn, level=level)
-
-
-def _reference(reference: Reference, tasks: Sequence[str]) -> Tensor:
-    """[T] from any of its forms."""
-    if isinstance(reference, Mapping):
-        if set(reference) != set(tasks):
-            raise ValueError(f"The reference must name {list(tasks)}. Got {list(reference)}.")
-        reference = [float(reference[task]) for task in tasks]
-    values = torch.as_tensor(reference, dtype=torch.float64)
-    if values.dim() == 0:
-        return values.expand(len(tasks))
-    if values.shape != (len(tasks),):
-        raise ValueError(f"The reference needs one number, or one for each of {list(tasks)}. Got {list(values.shape)}.")
-    return values
+    def _known(self, values: Tensor) -> Tensor:
+        """[T]: the task has labels."""
+        return ~values.isnan().all(0)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,10 +40,13 @@ class SampleScores:
     labelled: Tensor
     digest: str
 
-    def means(self, of: str) -> Tensor:
-        """[K, T] float64 means over the labelled samples of "losses" or "metrics"; NaN for a task without labels."""
-        values = self.losses if of == "losses" else self.metrics
-        return values.sum(1, dtype=torch.float64) / self.labelled.sum(0)
+    def of(self, metric: Literal["metric", "loss"]) -> Tensor:
+        """[K, N, T]: the metrics, or the losses."""
+        return self.metrics if metric == "metric" else self.losses
+
+    def means(self, metric: Literal["metric", "loss"]) -> Tensor:
+        """[K, T] float64 means over the labelled samples; NaN for a task without labels."""
+        return self.of(metric).sum(1, dtype=torch.float64) / self.labelled.sum(0)
 
 
 def larger_is_better(metric_names: tuple[str, ...]) -> list[bool]:
