@@ -28,7 +28,7 @@ from cotrain.pareto import (
     ray_losses,
 )
 
-__all__ = ["AGGREGATION", "METHODS", "Problem", "trained"]
+__all__ = ["AGGREGATION", "METHODS", "Problem", "run_epochs", "trained"]
 
 AGGREGATION = "single point: "
 GRID = 11
@@ -72,7 +72,7 @@ def _manifold(
 ) -> PreferenceModel:
     manifold = ParetoManifold(problem.make(0), problem.tasks, form, members=problem.members, init=init, seed=seed)
     objective = ParetoObjective(manifold, seed=seed, **options)
-    _run(problem, manifold, objective.backward, seed)
+    run_epochs(problem, manifold, objective.backward, seed)
     return manifold
 
 
@@ -96,19 +96,19 @@ def _as_released(problem: Problem, seed: int) -> PreferenceModel:
         penalty = PUBLISHED_ORDERING * ordering_penalty(-losses, preferences)
         (total + penalty if penalty < total else total).backward()
 
-    _run(problem, manifold, backward, seed)
+    run_epochs(problem, manifold, backward, seed)
     return manifold
 
 
 def _cosmos(problem: Problem, seed: int) -> PreferenceModel:
     model = Cosmos(problem.make(len(problem.tasks)), problem.tasks)
-    _run(problem, model, ConditionedObjective(model, similarity=8.0, seed=seed).backward, seed)
+    run_epochs(problem, model, ConditionedObjective(model, similarity=8.0, seed=seed).backward, seed)
     return model
 
 
 def _hypernetwork(problem: Problem, seed: int) -> PreferenceModel:
     model = ParetoHypernetwork(problem.make(0), problem.tasks)
-    _run(problem, model, ConditionedObjective(model, seed=seed).backward, seed)
+    run_epochs(problem, model, ConditionedObjective(model, seed=seed).backward, seed)
     return model
 
 
@@ -133,18 +133,19 @@ def _weighted(problem: Problem, weights: Tensor, seed: int) -> nn.Module:
     def backward(batch: Batch) -> None:
         (problem.tasks.losses(network(batch.inputs), batch.targets) * weights).sum().backward()
 
-    _run(problem, network, backward, seed)
+    run_epochs(problem, network, backward, seed)
     return network
 
 
 def _single_point(problem: Problem, name: str, seed: int) -> PreferenceModel:
     network, aggregation = problem.make(0), named(name)
-    _run(problem, network, lambda batch: aggregation.backward(network, problem.tasks, batch), seed)
+    run_epochs(problem, network, lambda batch: aggregation.backward(network, problem.tasks, batch), seed)
     equal = torch.full((1, len(problem.tasks)), 1 / len(problem.tasks))
     return SeparateNetworks([network], problem.tasks, equal)
 
 
-def _run(problem: Problem, model: nn.Module, backward: Callable[[Batch], object], seed: int) -> None:
+def run_epochs(problem: Problem, model: nn.Module, backward: Callable[[Batch], object], seed: int) -> None:
+    """Train in place, in the order of the seed; `backward` fills `.grad` from a batch."""
     optimizer = adam(problem.rate)(model.parameters())
     model.train()
     for epoch in range(problem.epochs):
