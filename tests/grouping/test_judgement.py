@@ -36,7 +36,9 @@ def test_correlations_are_scipys(seed, number):
     several = [i for i in range(number) if (task == task[i]).sum() > 1]
     others = [np.delete(true, i)[np.delete(task, i) == task[i]].mean() for i in several]
     within = [stats.pearsonr(guess[task == t], true[task == t])[0] for t in range(3) if (task == t).sum() > 2]
+    ranks = [stats.spearmanr(guess[task == t], true[task == t])[0] for t in range(3) if (task == t).sum() > 2]
     assert found.n == number
+    assert found.within_task_spearman == (pytest.approx(np.mean(ranks)) if ranks else None)
     assert found.within_task == (pytest.approx(np.mean(within)) if within else None)
     assert found.pearson == (pytest.approx(stats.pearsonr(guess, true)[0]) if number > 2 else None)
     assert found.spearman == (pytest.approx(stats.spearmanr(guess, true)[0]) if number > 2 else None)
@@ -74,6 +76,7 @@ def test_the_task_mean_knows_nothing_within_tasks():
     truth = random_table(2)
     seen = truth.rows([i for i, group in enumerate(ALL) if len(group) == 2])
     assert judge(TaskMean(seen), truth).within_task is None
+    assert judge(TaskMean(seen), truth).within_task_spearman is None
     assert judge(MembershipRidge(seen), truth).pearson is not None
 
 

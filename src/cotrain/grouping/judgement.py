@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ class Judgement:
         pearson: Over all (group, task) entries.
         spearman: The same of ranks, which single tasks with extreme gains do not rule.
         within_task: Mean over tasks of the correlation within the task: what is known about partners.
+        within_task_spearman: The same of ranks: does it put the groups of a task in the right order.
         task_mean_baseline: Pearson of the task's mean gain in the other judged groups: what knowing only the task
             gives. A prediction with a larger `pearson` need not know more, look at `within_task`.
         n: The number of entries.
@@ -43,6 +44,7 @@ class Judgement:
     pearson: float | None
     spearman: float | None
     within_task: float | None
+    within_task_spearman: float | None
     task_mean_baseline: float | None
     n: int
 
@@ -81,15 +83,15 @@ def judge_entries(
         task: [N], which task it is.
     """
     _, code, count = np.unique(np.asarray(task), return_inverse=True, return_counts=True)
-    within = [_pearson(predicted_gains[code == one], realised[code == one]) for one in range(len(count))]
-    known = [value for value in within if value is not None]
+    of_tasks = [(predicted_gains[code == one], realised[code == one]) for one in range(len(count))]
     several = count[code] > 1
     total = np.bincount(code, weights=realised, minlength=len(count))
     others = (total[code] - realised)[several] / (count[code] - 1)[several]
     return Judgement(
         pearson=_pearson(predicted_gains, realised),
-        spearman=_pearson(rankdata(predicted_gains), rankdata(realised)),
-        within_task=float(np.mean(known)) if known else None,
+        spearman=_spearman(predicted_gains, realised),
+        within_task=_mean(_pearson(*values) for values in of_tasks),
+        within_task_spearman=_mean(_spearman(*values) for values in of_tasks),
         task_mean_baseline=_pearson(others, realised[several]),
         n=len(realised),
     )
@@ -217,6 +219,15 @@ def _regrets(
     value = np.take_along_axis(true[rows], server, axis=1).sum(axis=(1, 2))
     scale = goal.unit.sum() - best if goal.name == "total_loss" else 1.0
     return np.asarray((best - value) / scale)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _spearman(some: FloatArray, others: FloatArray) -> float | None:
+    return _pearson(rankdata(some), rankdata(others))
 
 
 def _pearson(some: FloatArray, others: FloatArray) -> float | None:
