@@ -1,16 +1,18 @@
-"""Predicted gains against the gains of real trainings: Pearson over groups of 3 and more, overall and within tasks.
+"""Predicted gains against gains of real trainings: correlations over groups of 3 and more, overall and within tasks.
 
 The truth are test losses of 221 groups of 15 tasks (156 of ten), trained as one fleet per seed. Every choice is made on
 validation data: the stages of the base are a third, a half and two thirds of its best epoch, the penalties follow from
 the validation losses of the tasks alone, and groups that a predictor is given come with their validation gains. They
 are drawn at random from the groups of 3 to 7, and only groups that it was not given are judged; mean over 20 draws.
-Use: python benchmarks/predicted_gains.py --folder FOLDER [--data fashion digits census] [--network mlp cnn]
-     [--rows 1000 4000] [--seeds 0 1 2 3 4] [--json FILE]
-The trainings are kept in the folder; with it full the predictors take seconds per seed and stage.
+Use: python benchmarks/predicted_gains.py --folder FOLDER --json FILE [--data fashion digits census]
+     [--network mlp cnn] [--rows 1000 4000] [--seeds 0 1 2 3 4] [--minutes M]
+Trainings are kept in the folder, scores in the file: what is there is not computed again, and with --minutes nothing is
+begun after that time. Then the same command goes on where it stopped.
 """
 
 import argparse
 import json
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,132 +21,91 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gain_trainings import BATCH, DATA, EPOCHS, NETWORKS, PATIENCE, RATE, Setting, Truth, truth_of
+from gain_bases import STAGES, base_of
+from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, truth_of
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from cotrain import fit
-from cotrain.affinity import LinearizedOutputs, Transference, label_correlation, linearized_outputs
-from cotrain.grouping import (
-    CalibratedGains,
-    GainModel,
-    GainTable,
-    LinearizedGains,
-    MembershipRidge,
-    PairMean,
-    RememberedGains,
-)
-from cotrain.optimizers import adam
+from cotrain.grouping import CalibratedGains, GainModel, GainTable, MembershipRidge, PairMean
 
-DIRECTIONS, STAGES, RUNS, DRAWS = 256, (1 / 3, 1 / 2, 2 / 3), 2, 20
-SEED_OF_BASES = 10_000
-"""The bases start from other weights than the truth."""
+DRAWS = 20
+COLUMNS = ("Pearson", "Pearson within task", "Spearman", "Spearman within task")
 
-Scores = dict[str, tuple[float, float]]
+Scores = tuple[float, ...]
+"""As `COLUMNS`."""
 
 
 def main() -> None:
     """Train what is not in the folder, predict, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where the trainings are kept")
+    parser.add_argument("--json", type=Path, required=True, help="where the scores are kept")
     parser.add_argument("--data", nargs="+", choices=DATA, default=["fashion"])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["mlp"])
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=None, help="of every training (default: as the data set needs)")
-    parser.add_argument("--directions", type=int, default=DIRECTIONS)
-    parser.add_argument("--runs", type=int, default=RUNS, help="bases of the row of several")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no seed after so many minutes")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    found: dict[str, dict[str, Scores]] = {}
+    end = time.monotonic() + 60 * chosen.minutes
+    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
     for data, network, rows in product(chosen.data, chosen.network, chosen.rows):
         epochs = chosen.epochs or EPOCHS[data]
-        case = f"{data}, {network}, {rows} rows, {epochs} epochs"
-        found[case] = {}
+        case = found.setdefault(f"{data}, {network}, {rows} rows, {epochs} epochs", {})
         for seed in chosen.seeds:
+            if str(seed) in case or time.monotonic() > end:
+                continue
             setting = Setting(data, network, rows, seed, epochs)
-            scores = _judged(setting, truth_of(setting, chosen.folder), chosen.directions, chosen.runs)
-            found[case][str(seed)] = scores
-            print(
-                f"{setting}: " + "; ".join(f"{name} {a:.2f} ({w:.2f})" for name, (a, w) in scores.items()), flush=True
-            )
-            if chosen.json:
-                chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        _print_table(case, list(found[case].values()))
+            case[str(seed)] = _judged(setting, truth_of(setting, chosen.folder), chosen.folder)
+            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, seeds in found.items():
+        if seeds:
+            _print_table(name, list(seeds.values()))
 
 
-def _judged(setting: Setting, truth: Truth, directions: int, runs: int) -> Scores:
-    tasks, train, *_ = setting.load()
+def _judged(setting: Setting, truth: Truth, folder: Path) -> dict[str, Scores]:
     names, groups = truth.tasks, truth.groups
     table, test = truth.table("valid"), truth.table("test").gains
     sizes = np.array([len(group) for group in groups])
     large = sizes >= 3
     candidates = np.flatnonzero(large & (sizes < len(names)))
-    bases = [_base(setting, run, directions) for run in range(runs)]
-    splits = [[stage for _, stages in bases for stage in stages[split]] for split in (0, 1)]
-    middle = STAGES.index(1 / 2)
-    affinity = bases[0][0]
-    linearized = RememberedGains(LinearizedGains(*(part[: len(STAGES)] for part in splits)))
+    base = base_of(setting, groups, folder)
+    pair_means = {name: PairMean(matrix, names) for name, matrix in base.affinities.items()}
+    stages = base.gains["stages"]
 
-    def fixed(model: GainModel) -> tuple[float, float]:
+    def fixed(model: GainModel) -> Scores:
         return _correlations(model.predict(groups)[0], test, large)
 
-    def given(number: int, backend: Callable[[GainTable], GainModel]) -> tuple[float, float]:
+    def given(number: int, backend: Callable[[GainTable], GainModel]) -> Scores:
         return _over_draws(table, test, large, candidates, number, backend)
 
-    correlation = label_correlation(tasks, train[1]).double().nan_to_num(0.0).numpy()
     scores = {
         "validation gains (ceiling)": _correlations(table.gains, test, large),
-        "TAG mean": fixed(PairMean(affinity.matrix.nan_to_num(0.0), names)),
-        "mean cosine": fixed(PairMean(affinity.cosine.nan_to_num(0.0), names)),
-        "mean label correlation": fixed(PairMean(correlation, names)),
-        "LinearizedGains, one stage": fixed(LinearizedGains(splits[0][middle], splits[1][middle])),
-        "the same, not shrunk": fixed(LinearizedGains(splits[0][middle], splits[1][middle], shrink=False)),
-        f"LinearizedGains, {len(STAGES)} stages of one run": fixed(linearized),
-        "the same stages, not shrunk": fixed(LinearizedGains(*(part[: len(STAGES)] for part in splits), shrink=False)),
-        f"LinearizedGains, {len(STAGES)} stages of each of {runs} runs": fixed(LinearizedGains(*splits)),
+        "TAG mean": fixed(pair_means["transference"]),
+        "PTG mean": fixed(pair_means["joint probes"]),
+        "mean cosine": fixed(pair_means["cosine"]),
+        "mean label correlation": fixed(pair_means["labels"]),
+        "LinearizedGains, one stage": fixed(base.gains["one stage"]),
+        "the same, not shrunk": fixed(base.gains["one stage, not shrunk"]),
+        f"LinearizedGains, {len(STAGES)} stages of one run": fixed(stages),
+        "the same stages, not shrunk": fixed(base.gains["stages, not shrunk"]),
         f"HOA, {len(names) * (len(names) + 1) // 2} trainings": fixed(PairMean.from_pairs(table)),
     }
     for number in (15, 30, 60):
         scores[f"ridge, {number} groups"] = given(number, MembershipRidge)
-    tag = PairMean(affinity.matrix.nan_to_num(0.0), names)
-    scores["TAG calibrated, 8 groups"] = given(8, partial(CalibratedGains, score=tag))
+    scores["TAG calibrated, 8 groups"] = given(8, partial(CalibratedGains, score=pair_means["transference"]))
+    scores["PTG calibrated, 8 groups"] = given(8, partial(CalibratedGains, score=pair_means["joint probes"]))
     for number in (8, 15, 30):
-        scores[f"calibrated, {number} groups"] = given(number, partial(CalibratedGains, score=linearized))
+        scores[f"calibrated, {number} groups"] = given(number, partial(CalibratedGains, score=stages))
     return scores
-
-
-def _base(setting: Setting, run: int, directions: int):
-    """One training of all tasks: its transference, and its stages linearised on both splits."""
-    tasks, train, valid, _ = setting.load()
-    seed = SEED_OF_BASES + 100 * setting.seed + run
-
-    def trained(epochs: int, patience: int | None, watch: bool):
-        torch.manual_seed(seed)
-        model = setting.model(tasks, train[0])()
-        watching = [Transference(model, tasks, estimator="gram", every=4)] if watch else []
-        result = fit(
-            model, tasks, train, valid, epochs=epochs, batch_size=BATCH, optimizer=adam(RATE),
-            patience=patience, seed=seed, instruments=watching,
-        )  # fmt: skip
-        return result, watching
-
-    whole, watching = trained(setting.epochs, PATIENCE, run == 0)
-    best = whole.best_epoch + 1
-    stages: tuple[list[LinearizedOutputs], list[LinearizedOutputs]] = ([], [])
-    for number, stage in enumerate(STAGES):
-        model = trained(max(1, round(stage * best)), None, False)[0].model
-        for found, split in zip(stages, (train, valid), strict=True):
-            found.append(linearized_outputs(model, tasks, split, directions=directions, seed=100 * run + number))
-    return watching[0].result() if watching else None, stages
 
 
 def _over_draws(
     table: GainTable, test: NDArray[np.float64], large: NDArray[np.bool_], candidates: NDArray[np.intp],
     number: int, backend: Callable[[GainTable], GainModel],
-) -> tuple[float, float]:  # fmt: skip
+) -> Scores:  # fmt: skip
     """Mean correlations over draws of the groups at hand; the other groups are judged."""
     found = []
     for draw in range(DRAWS):
@@ -153,32 +114,34 @@ def _over_draws(
         judged = large.copy()
         judged[rows] = False
         found.append(_correlations(backend(at_hand).predict(table.groups)[0], test, judged))
-    overall, within = np.mean(found, axis=0)
-    return float(overall), float(within)
+    return tuple(np.mean(found, axis=0).tolist())
 
 
-def _correlations(
-    predicted: NDArray[np.float64], truth: NDArray[np.float64], judged: NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Pearson over all entries of the judged groups, and its mean over tasks; 0 where a prediction is constant."""
+def _correlations(predicted: NDArray[np.float64], truth: NDArray[np.float64], judged: NDArray[np.bool_]) -> Scores:
+    """Over all entries of the judged groups, and means over tasks; 0 where a prediction is constant."""
     entries = ~np.isnan(truth) & judged[:, None]
-    within = [_pearson(predicted[rows, j], truth[rows, j]) for j, rows in enumerate(entries.T)]
-    return _pearson(predicted[entries], truth[entries]), float(np.mean(within))
+    of_tasks = [(predicted[rows, j], truth[rows, j]) for j, rows in enumerate(entries.T)]
+    everything = (predicted[entries], truth[entries])
+    ranks, ranks_of_tasks = tuple(map(rankdata, everything)), [tuple(map(rankdata, values)) for values in of_tasks]
+    return (
+        _pearson(*everything),
+        float(np.mean([_pearson(*values) for values in of_tasks])),
+        _pearson(*ranks),
+        float(np.mean([_pearson(*values) for values in ranks_of_tasks])),
+    )
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     return 0.0 if np.ptp(first) < 1e-12 or np.ptp(second) < 1e-12 else float(np.corrcoef(first, second)[0, 1])
 
 
-def _print_table(case: str, seeds: list[Scores]) -> None:
+def _print_table(case: str, seeds: list[dict[str, Scores]]) -> None:
     print(f"\n{case}: mean over {len(seeds)} seeds (range)\n")
-    print("| predictor | overall | within task |\n|---|---|---|")
+    print(f"| predictor | {' | '.join(COLUMNS)} |\n|{'---|' * (1 + len(COLUMNS))}")
     for name in seeds[0]:
-        cells = [
-            f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-            for values in zip(*(scores[name] for scores in seeds), strict=True)
-        ]
-        print(f"| {name} | {cells[0]} | {cells[1]} |")
+        columns = np.array([scores[name] for scores in seeds]).T
+        cells = [f"{np.mean(values):.2f} ({values.min():.2f} to {values.max():.2f})" for values in columns]
+        print(f"| {name} | {' | '.join(cells)} |")
     print(flush=True)
 
 
