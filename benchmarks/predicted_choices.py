@@ -2,7 +2,7 @@
 
 The groups are those of `gain_trainings`, really trained. All are chosen on validation losses and valued on test losses;
 the regret is what their sum is above the smallest possible, in percent. Which of the chosen networks serves a task is a
-validation choice too. Random trainings are drawn 5 times. A search looks up what it trains and may train what is in the table.
+validation choice too. Random trainings are drawn 5 times. A search looks up what it trains, among the real groups.
 Use: python benchmarks/predicted_choices.py --folder FOLDER --json FILE [--data fashion digits census]
      [--network mlp cnn] [--rows 1000 4000] [--seeds 0 1 2 3 4] [--minutes M]
 Trainings are kept in the folder, figures in the file: what is there is not computed again, and with --minutes nothing
