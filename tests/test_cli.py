@@ -5,7 +5,9 @@ import gzip
 import multiprocessing
 import os
 import random
+import re
 import resource
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -20,7 +22,7 @@ from cotrain.cli import main
 from cotrain.errors import DataError
 from cotrain.version import __version__
 
-COMMANDS = ("run", "affinity", "groups", "train", "report", "datasets")
+COMMANDS = ("run", "affinity", "groups", "train", "front", "report", "datasets")
 SMALL = ("--epochs", "3", "--seeds", "2", "--batch_size", "16", "--learning_rate", "1e-2", "--width", "16")
 
 
@@ -112,6 +114,9 @@ def test_the_program_names_its_commands_and_version(cotrain):
         ("run", "--config", "no-such-file.yaml"),
         ("datasets", "remove"),
         ("train",),
+        ("front",),
+        ("front", "digits", "--form", "round"),
+        ("front", "digits", "--left_out", "is_0"),
     ],
 )
 def test_words_that_are_not_understood_are_bad_arguments(cotrain, words):
@@ -133,6 +138,14 @@ def test_words_that_are_not_understood_are_bad_arguments(cotrain, words):
         (("groups", "table.csv"), "needs --budget"),
         (("groups", "table.csv", "--budget", "2", "--method", "data-maps"), "leave out --method"),
         (("datasets", "get"), "Name the data set"),
+        (("front", "digits"), "There are 15 targets"),
+        (("front", "digits", "--groups", "is_0+is_1,odd"), "Missing, or in several groups"),
+        (("front", "digits", "--targets", "is_0,odd", "--groups", "is_0,even"), "Unknown: ['even']"),
+        (("front", "digits", "--targets", "is_0,odd", "--preferences", "1"), "preferences must be at least 2"),
+        (("front", "digits", "--rank", "2"), "rank belongs to --form lora"),
+        (("front", "digits", "--resume"), "add --out FOLDER"),
+        (("front", "digits", "--minimize", "odd", "--maximize", "is_0"), "Give one of --minimize"),
+        (("front", "digits", "--subject_to", "odd >= 0.5"), "which --subject_to then limits"),
     ],
 )
 def test_arguments_out_of_range_are_bad_arguments(cotrain, words, reason):
@@ -216,6 +229,7 @@ def test_a_truncated_file_is_named(cotrain, table, suffix):
         (("run", "digits", "--task_set", "ten"), "digits has no option 'task_set'"),
         (("train", "nowhere"), "nowhere holds no study"),
         (("report", "nowhere"), "nowhere holds no study"),
+        (("front", "nowhere"), "There is no data called 'nowhere'"),
         (("groups", "nowhere"), "nowhere holds no study"),
         (("groups", "missing.csv", "--budget", "2"), "missing.csv"),
         (("datasets", "get", "mnist"), "There is no built-in data set called 'mnist'"),
@@ -223,7 +237,7 @@ def test_a_truncated_file_is_named(cotrain, table, suffix):
 )
 def test_what_is_not_there_is_told(cotrain, words, reason):
     code, _, err = cotrain(*words)
-    assert code == (2 if words[0] in ("run", "datasets") else 1)
+    assert code == (2 if words[0] in ("run", "front", "datasets") else 1)
     assert reason in err.strip().splitlines()[-1]
     assert not list(Path().iterdir())
 
@@ -521,3 +535,58 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_result(cotrain, monkeyp
     assert cotrain(*words, "--out", "killed", "--resume")[0] == 0
     assert results_of(Path("killed")) == results_of(Path("undisturbed"))
     assert not list(Path("killed").rglob("*.part"))
+
+
+FRONT = ("--epochs", "2", "--width", "8", "--batch_size", "16", "--preferences", "3")
+
+
+def test_a_front_says_what_came_out_and_a_preference_is_chosen_of_it(cotrain, table):
+    code, out, err = cotrain("front", table, "--targets", "positive,amount", *FRONT)
+    assert code == 0, err
+    folder = Path("cotrain-front-table")
+    for words in ("The front on validation samples", "equal weights", "single tasks", "Hypervolume on test samples"):
+        assert words in out
+    (command,) = re.findall(r"^Next: (cotrain front .*)$", out, re.MULTILINE)
+    assert "Report: cotrain-front-table/front.html" in out
+    assert all((folder / "pareto" / name).exists() for name in ("front.csv", "front.json", "manifold.safetensors"))
+    before = (folder / "pareto/front.json").read_bytes()
+
+    code, out, err = cotrain(*shlex.split(command)[1:])
+    assert code == 0, err
+    assert "At the chosen preference" in out
+    assert (folder / "pareto/chosen.safetensors").exists()
+    code, out, _ = cotrain("front", folder, "--maximize", "positive", "--subject_to", "amount <= 0, positive >= 2")
+    assert code == 0
+    assert out.startswith("No preference keeps every bound")
+    assert cotrain("front", folder, "--preference", "positive=0.25,amount=0.75")[0] == 0
+    code, _, err = cotrain("front", folder, "--maximize", "nonsense")
+    assert code == 2
+    assert "There is no 'nonsense'" in err.strip().splitlines()[-1]
+    code, out, _ = cotrain("report", folder)
+    assert (code, out) == (0, "Report: cotrain-front-table/front.html\n")
+    assert (folder / "pareto/front.json").read_bytes() == before
+
+
+def test_the_front_of_a_study_is_in_its_folder_and_its_report(cotrain, table):
+    cotrain(*small(table, "--out", "study", "--check", "none", "--epochs", "1"))
+    code, _, err = cotrain("front", "study", "--epochs", "2")
+    assert code == 2
+    assert "Leave out --epochs" in sentence(err)
+    code, _, err = cotrain("front", "study", "--out", "elsewhere")
+    assert code == 2
+    assert "Leave out --out" in sentence(err)
+    code, out, err = cotrain("front", "study", "--preferences", "5", "--form", "lora", "--rank", "1")
+    assert code == 0, err
+    assert "Report: study/report.html" in out
+    assert "One network for every trade-off" in Path("study/report.html").read_text()
+    code, _, err = cotrain("front", "study", "--preferences", "6")
+    assert code == 1
+    assert "preferences: 5 there, 6 now" in sentence(err)
+
+
+def test_the_front_of_a_study_without_groups_is_refused(cotrain, table):
+    cotrain("affinity", *small(table, "--out", "study")[1:])
+    code, _, err = cotrain("front", "study")
+    assert code == 1
+    assert "Choose them first: cotrain groups study" in sentence(err)
+    assert not Path("study/pareto").exists()

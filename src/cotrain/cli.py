@@ -13,13 +13,17 @@ from cotrain.data import datasets, get
 from cotrain.errors import ArgumentsError, CotrainError
 from cotrain.grouping import GainTable, Grouping, select_groups
 from cotrain.progress import progress_bar
-from cotrain.report import write_report
+from cotrain.report import write_front_report, write_report
 from cotrain.study import StudyConfig, StudyFolder, run_study
 from cotrain.study.aggregated import train_aggregated
 from cotrain.study.clusters import cluster_grouping, cluster_study
 from cotrain.study.config import Features, Method
 from cotrain.study.decide import choose_groups, read_grouping
+from cotrain.study.front_choice import choose_preference, wish_of
+from cotrain.study.front_config import FrontConfig
+from cotrain.study.front_run import CONFIG, front_config_of, run_front
 from cotrain.terminal import affinity_table, aggregation_tables, cluster_tables, dataset_table, outcome_tables
+from cotrain.terminal_front import choice_tables, front_tables
 from cotrain.version import __version__
 
 __all__ = ["main"]
@@ -90,8 +94,9 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
         help="after the check: train the networks of several tasks again with their gradients combined by this method"
         f" ({', '.join(aggregation_names())}), and compare with the plain sum",
     )
-    report = add("report", _report, "write a study's report.html again")
-    report.add_argument("folder", type=str, help="the study's folder")
+    _add_front_arguments(add("front", _front, "train one network for every trade-off between targets, and choose one"))
+    report = add("report", _report, "write the page of a study, or of a front, again")
+    report.add_argument("folder", type=str, help="its folder")
     data = add("datasets", _datasets, "what is built in, where its files are looked for, and how to get them")
     data.add_argument("action", type=str, nargs="?", default="list", choices=["list", "get"], help="list, or get NAME")
     data.add_argument("name", type=str, nargs="?", default=None, help="the data set to download")
@@ -111,6 +116,33 @@ def _add_study_arguments(parser: ArgumentParser) -> None:
         help="names of the targets: a,b,c, or [a, b, c] in YAML (default: all that a built-in data set has)",
     )
     parser.add_class_arguments(StudyConfig, as_positional=True, as_group=False, skip={"targets"})
+
+
+def _add_front_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument(
+        "--out", type=str, default=None, help="the front's folder (default: cotrain-front-DATA, or the next free)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the front in the folder given with --out")
+    parser.add_argument(
+        "--targets",
+        type=list[str] | str | None,
+        default=None,
+        help="names of the targets: a,b,c, or [a, b, c] in YAML (default: all that a built-in data set has)",
+    )
+    parser.add_argument(
+        "--groups",
+        type=list[str] | str | None,
+        default=None,
+        help="for more than 5 targets: groups that the preference is over, a+b,c+d (default: a study's own)",
+    )
+    parser.add_argument("--minimize", type=str | None, default=None, help="choose: make this small, such as loss/age")
+    parser.add_argument("--maximize", type=str | None, default=None, help="choose: make this large, such as age")
+    parser.add_argument(
+        "--subject_to", action="append", type=str, default=None, help='choose: within bounds, such as "age >= 0.82"'
+    )
+    parser.add_argument("--preference", type=str | None, default=None, help="take this one, such as age=0.7,income=0.3")
+    parser.add_class_arguments(FrontConfig, as_positional=True, as_group=False, skip={"targets", "groups", "left_out"})
 
 
 def _study_config(chosen: Namespace) -> tuple[StudyConfig, Path]:
@@ -193,9 +225,44 @@ def _train(chosen: Namespace) -> None:
             Console().print(part)
 
 
+def _front(chosen: Namespace) -> None:
+    values = {name: value for name, value in chosen.as_dict().items() if name not in ("config", "out", "resume")}
+    wish = wish_of(*(values.pop(name) for name in ("minimize", "maximize", "preference", "subject_to")))
+    values["targets"], values["groups"] = _names(values["targets"]), _names(values["groups"])
+    config = FrontConfig(**values)
+    source = Path(config.data)
+    is_folder = source.is_dir()
+    if is_folder and chosen.out is not None:
+        raise ArgumentsError(f"The front of {source} is written there. Leave out --out.")
+    if chosen.resume and chosen.out is None and not is_folder:
+        raise ArgumentsError("--resume needs the front's folder: add --out FOLDER.")
+    if is_folder:
+        out, config = source, front_config_of(source, config)
+    else:
+        out = Path(chosen.out) if chosen.out else _free_folder(f"front-{source.stem}")
+    run_front(config, out, bar=progress_bar, resume=chosen.resume or is_folder)
+    console = Console()
+    if wish is None:
+        for part in front_tables(out):
+            console.print(part, soft_wrap=isinstance(part, Text))
+    else:
+        choose_preference(config, out, wish)
+        for part in choice_tables(out):
+            console.print(part, soft_wrap=isinstance(part, Text))
+    console.print(Text(f"Report: {_write_page(out)}"), soft_wrap=True)
+
+
+def _write_page(folder: Path) -> Path:
+    """The page of a study, or of a front that is no study's."""
+    is_front = not (folder / "study.yaml").exists() and (folder / CONFIG).exists()
+    return write_front_report(folder) if is_front else write_report(folder)
+
+
 def _report(chosen: Namespace) -> None:
-    StudyFolder.existing(Path(chosen.folder))
-    Console().print(Text(f"Report: {write_report(Path(chosen.folder))}"), soft_wrap=True)
+    folder = Path(chosen.folder)
+    if not (folder / CONFIG).exists():
+        StudyFolder.existing(folder)
+    Console().print(Text(f"Report: {_write_page(folder)}"), soft_wrap=True)
 
 
 def _datasets(chosen: Namespace) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cotrain.errors import StudyError
 from cotrain.report.aggregations import Aggregated, aggregated_from
 from cotrain.report.clusters import Clusters, clusters_from
+from cotrain.report.pareto import Pareto, read_pareto
 from cotrain.report.reading import number, read_events, read_object, read_rows, read_tensors, well_formed
 from cotrain.report.results import (
     Check,
@@ -82,6 +83,7 @@ class Study:
         seconds: Step -> seconds spent in it, over all runs of the study.
         aggregations: Ways to combine gradients that were compared with this check, by name.
         outdated: Names of others, that were compared with an earlier check.
+        pareto: The front of trade-offs that was made of the study, or None.
     """
 
     configuration: Mapping[str, Any]
@@ -102,6 +104,7 @@ class Study:
     seconds: Mapping[str, float]
     aggregations: tuple[Aggregated, ...] = ()
     outdated: tuple[str, ...] = ()
+    pareto: Pareto | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,6 +173,7 @@ def read_study(folder: Path) -> Study:
         seconds=_seconds(folder / "events.jsonl"),
         aggregations=aggregations,
         outdated=outdated,
+        pareto=read_pareto(folder),
     )
 
 

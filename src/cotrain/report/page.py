@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from cotrain.errors import StudyError
 from cotrain.extras import require
 from cotrain.files import write_text
 from cotrain.report import wording
@@ -29,6 +30,9 @@ from cotrain.report.heat_maps import (
     robust_limit,
 )
 from cotrain.report.palette import DARK, LIGHT, css_variables
+from cotrain.report.pareto import read_pareto
+from cotrain.report.pareto_plots import front_picture
+from cotrain.report.pareto_values import front_values
 from cotrain.report.results import ALL_IN_ONE, GROUPED, RANDOM, SINGLE
 from cotrain.report.selection import selection_sentences
 from cotrain.report.tables import (
@@ -47,7 +51,8 @@ from cotrain.report.ways import way_figure, way_rows, ways_of
 from cotrain.version import __version__
 
 ASSETS = Path(__file__).parent
-PAGE = "report.html"
+PAGE, FRONT_PAGE = "report.html", "front.html"
+TEMPLATES = {PAGE: "report.html", FRONT_PAGE: "pareto_page.html"}
 
 
 def write_report(folder: Path) -> Path:
@@ -68,6 +73,26 @@ def write_report(folder: Path) -> Path:
         ImportError: If jinja2 or plotly is not installed; the message holds the command.
     """
     folder = Path(folder)
+    return _write(folder, PAGE, page_values(read_study(folder)))
+
+
+def write_front_report(folder: Path) -> Path:
+    """Writes `front.html` into the folder of a front that is no study's; as `write_report` in all else.
+
+    Raises:
+        StudyError: If there is no front, or one of its files is damaged; the message names the file.
+        ImportError: If jinja2 or plotly is not installed; the message holds the command.
+    """
+    folder = Path(folder)
+    front = read_pareto(folder)
+    if front is None:
+        raise StudyError(f"{folder} holds no finished front. Finish it: cotrain front {folder}")
+    picture = front_picture(front)
+    values = {"pareto": front_values(front, picture), "figures": {"pareto": dataclasses.asdict(picture.figure)}}
+    return _write(folder, FRONT_PAGE, {**values, **_look()})
+
+
+def _write(folder: Path, page: str, values: dict[str, Any]) -> Path:
     jinja2 = require("jinja2", extra="report")
     plotly = require("plotly.offline", extra="report")
     environment = jinja2.Environment(
@@ -77,20 +102,34 @@ def write_report(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(PAGE).render(
-        **page_values(read_study(folder)),
-        style=(ASSETS / "report.css").read_text(encoding="utf-8"),
-        script=(ASSETS / "report.js").read_text(encoding="utf-8"),
-        plotly=plotly.get_plotlyjs(),
+    text = environment.get_template(TEMPLATES[page]).render(
+        **values, style=_joined(".css"), script=_joined(".js"), plotly=plotly.get_plotlyjs()
     )
-    write_text(folder / PAGE, page)
-    return folder / PAGE
+    write_text(folder / page, text)
+    return folder / page
+
+
+def _joined(suffix: str) -> str:
+    """Style or script of everything that a page may show."""
+    return "\n".join((ASSETS / f"{name}{suffix}").read_text(encoding="utf-8") for name in ("report", "pareto"))
+
+
+def _look() -> dict[str, Any]:
+    """What every page has: colours, and who wrote it."""
+    return {
+        "palettes": {"light": dict(LIGHT), "dark": dict(DARK)},
+        "light": css_variables(LIGHT),
+        "dark": css_variables(DARK),
+        "version": __version__,
+    }
 
 
 def page_values(study: Study) -> dict[str, Any]:
     """Everything the template shows; its pictures are keyed by the id of their place in the page."""
     panels = data_map_figures(study)
+    picture = front_picture(study.pareto) if study.pareto else None
     figures = {
+        "pareto": picture.figure if picture else None,
         "relative-loss": relative_loss_figure(study.check) if study.check else None,
         "front": front_figure(study.front),
         "aggregations": aggregation_figure(study.aggregations),
@@ -108,9 +147,7 @@ def page_values(study: Study) -> dict[str, Any]:
         "study": study,
         "check": study.check,
         "figures": {k: dataclasses.asdict(figure) for k, figure in figures.items() if figure is not None},
-        "palettes": {"light": dict(LIGHT), "dark": dict(DARK)},
-        "light": css_variables(LIGHT),
-        "dark": css_variables(DARK),
+        "pareto": front_values(study.pareto, picture) if study.pareto and picture else None,
         "score_columns": score_columns(study.check) if study.check else [],
         "score_rows": score_rows(study, study.check) if study.check else [],
         "aggregation_rows": aggregation_rows(study.aggregations),
@@ -146,7 +183,7 @@ def page_values(study: Study) -> dict[str, Any]:
         "versions": named_values(study.measure.get("versions") or {}),
         "machine": named_values(study.measure.get("machine") or {}),
         "words": wording,
-        "version": __version__,
+        **_look(),
     }
 
 

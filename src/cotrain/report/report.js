@@ -44,7 +44,10 @@
     }, { displayModeBar: false, responsive: false });
   }
 
-  const drawAll = () => places.forEach(draw);
+  const drawAll = () => {
+    places.forEach(draw);
+    document.dispatchEvent(new Event("figures-drawn")); // for what the reader has moved on a picture
+  };
   drawAll();
 
   document.querySelectorAll("[data-views]").forEach((choice) => choice.addEventListener("change", (event) => {

@@ -1,0 +1,125 @@
+"""What the command line prints of a front: its points, what they are worth, and a choice."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cotrain.study.front_choice import CHOICE, CHOSEN
+from cotrain.study.front_run import MANIFOLD, RESULTS
+from cotrain.study.front_words import comparison_words
+
+__all__ = ["choice_tables", "front_tables"]
+
+MOST_ROWS, MOST_TASKS = 24, 8
+"""Beyond these a table scrolls out of sight; front.csv and the page have them all."""
+
+
+def front_tables(out: Path) -> list[RenderableType]:
+    """The points on validation samples, the comparison on test samples, the verdict, and what to do next."""
+    found = _read(out / RESULTS)
+    verdict = found["verdict"]
+    return [
+        _points(found),
+        _against_equal(found),
+        Text(f"\n{verdict['headline']}", style="bold"),
+        *(Text(f"  {sentence}") for sentence in verdict["sentences"]),
+        *_left_out(found),
+        Text(f"Next: {next_command(out, found)}"),
+    ]
+
+
+def choice_tables(out: Path) -> list[RenderableType]:
+    """The chosen preference, what it promised, and what it is on test samples."""
+    choice, found = _read(out / CHOICE), _read(out / RESULTS)
+    style = "" if choice["feasible"] else "bold"
+    table = Table("task", "metric", "validation", "test", "95 % interval", title="At the chosen preference")
+    for task in found["tasks"]:
+        valid, test = choice["valid"][task["name"]], choice["test"][task["name"]]
+        interval = "" if test["low"] is None else f"{test['low']:.4g} to {test['high']:.4g}"
+        table.add_row(Text(task["name"]), _metric(task), _value(valid["metric"]), _value(test["metric"]), interval)
+    return [
+        Text(choice["sentence"], style=style),
+        table,
+        Text(f"Weights: {out / CHOSEN}. For every preference: {out / MANIFOLD}"),
+    ]
+
+
+def next_command(out: Path, found: Mapping[str, Any]) -> str:
+    """How to choose a preference: one task as good as can be, the other at least half-way along the front."""
+    first, second = found["tasks"][0], found["tasks"][1]
+    values = [point["valid"][second["name"]]["metric"] for point in found["points"]]
+    known = [value for value in values if value is not None]
+    middle = (min(known) + max(known)) / 2 if known else 0.0
+    wish = "--maximize" if first["better"] == "higher" else "--minimize"
+    sign = ">=" if second["better"] == "higher" else "<="
+    bound = f"metric/{second['name']} {sign} {middle:.4g}"
+    return shlex.join(["cotrain", "front", str(out), wish, f"metric/{first['name']}", "--subject_to", bound])
+
+
+def _points(found: Mapping[str, Any]) -> Table:
+    tasks, points = found["tasks"][:MOST_TASKS], found["points"]
+    cut = [f"first {MOST_TASKS} of {len(found['tasks'])} targets"] if len(found["tasks"]) > MOST_TASKS else []
+    if len(points) > MOST_ROWS:
+        cut.append(f"{MOST_ROWS} of {len(points)} points, those not dominated first")
+        points = sorted(points, key=lambda point: bool(point["dominated"]))[:MOST_ROWS]
+    title = "The front on validation samples" + (f" ({', '.join(cut)})" if cut else "")
+    table = Table(title=title)
+    for name in found["names"]:
+        table.add_column(Text(name))
+    for task in tasks:
+        table.add_column(Text(f"{_metric(task)} {task['name']}"), justify="right")
+    table.add_column("")
+    for point in points:
+        table.add_row(
+            *(f"{point['preference'][name]:.2f}" for name in found["names"]),
+            *(_value(point["valid"][task["name"]]["metric"]) for task in tasks),
+            "dominated" if point["dominated"] else "",
+        )
+    table.add_section()
+    for title, control in (("equal weights", "equal"), ("single tasks", "single")):
+        values = (_value(found["controls"][control]["valid"][task["name"]]["metric"]) for task in tasks)
+        table.add_row(title, *[""] * (len(found["names"]) - 1), *values, "")
+    return table
+
+
+def _against_equal(found: Mapping[str, Any]) -> Table:
+    """The point that is best against equal weights, on test samples."""
+    against = found["against_equal"]
+    point = found["points"][against["point"]]
+    head = ("task", "front", "equal weights", "single tasks", "front − equal, 95 % interval", "front is")
+    table = Table(*head, title="Test samples, at the preference that is best against equal weights")
+    for task in found["tasks"][:MOST_ROWS]:
+        name = task["name"]
+        entry = against["test"][name]
+        values = [point["test"], found["controls"]["equal"]["test"], found["controls"]["single"]["test"]]
+        ends = "" if entry["low"] is None else f", {entry['low']:+.4f} to {entry['high']:+.4f}"
+        difference = "" if entry["difference"] is None else f"{entry['difference']:+.4f}{ends}"
+        words = comparison_words(entry, task["better"]).replace("no clear difference", "not clear")
+        table.add_row(
+            Text(f"{_metric(task)} {name}"), *(_value(value[name]["metric"]) for value in values), difference, words
+        )
+    return table
+
+
+def _left_out(found: Mapping[str, Any]) -> list[RenderableType]:
+    if not found["left_out"]:
+        return []
+    return [Text(f"Left out, as the study left them out of its groups: {', '.join(found['left_out'])}")]
+
+
+def _metric(task: Mapping[str, str]) -> str:
+    return f"{task['metric']} {'↑' if task['better'] == 'higher' else '↓'}"
+
+
+def _value(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
