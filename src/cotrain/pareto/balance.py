@@ -23,15 +23,17 @@ class RunningMeans:
         self._sum = torch.zeros(n_tasks, dtype=torch.float64)
         self._weight = torch.zeros(n_tasks, dtype=torch.float64)
 
-    def scales(self, losses: Tensor) -> Tensor:
+    def scales(self, losses: Tensor, present: Tensor) -> Tensor:
         """[T] means before this step; for a task that was not seen yet its present loss.
 
         Args:
-            losses: [n, T] of this step, without a graph.
+            losses: [n, T] of this step, without a graph; 0 where there is no label.
+            present: [n, T] booleans, where there is one.
         """
         known = self._weight.to(losses.device) > 0
         before = (self._sum / self._weight.clamp(min=torch.finfo(torch.float64).tiny)).to(losses.device)
-        scales = torch.where(known, before, losses.double().mean(0))
+        present_means = losses.double().sum(0) / present.sum(0).clamp(min=1)
+        scales = torch.where(known, before, present_means)
         return torch.where(scales.abs() > 0, scales.abs(), 1.0).to(losses.dtype)
 
     def update(self, losses: Tensor, present: Tensor) -> None:

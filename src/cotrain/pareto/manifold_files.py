@@ -66,7 +66,14 @@ def load(cls: "type[ParetoManifold]", path: Path, module: nn.Module, tasks: Task
         rank=about["rank"] or 1,
         groups=groups,
     )
-    manifold.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(ANCHORS)}, False)
+    state = {name: value for name, value in tensors.items() if not name.startswith(ANCHORS)}
+    wanted = {name: value.shape for name, value in _tensors(manifold.state_dict()).items()}
+    if wanted != {name: value.shape for name, value in state.items()}:
+        raise StudyError(
+            f"{path} is damaged, or was made with other parameters frozen than {type(module).__name__} has: its tensors"
+            f" do not fit {sorted(set(wanted) ^ set(state))[:_SHOWN] or 'in shape'}. Freeze the same, or make it anew."
+        )
+    manifold.load_state_dict(state, strict=False)  # what was learnt at anchors is set below
     manifold.statistics.set_extra_state(
         {
             "divisions": about["divisions"],

@@ -78,7 +78,7 @@ def _reset(module: nn.Module) -> dict[str, Tensor]:
     anew = copy.deepcopy(module)
     for parameter in anew.parameters():
         parameter.fill_(torch.nan)
-    for layer in anew.modules():
+    for layer in reversed([*anew.modules()]):  # as when it was made: a module's own way comes after its layers'
         for method in ("reset_parameters", "_reset_parameters"):
             if callable(getattr(layer, method, None)):
                 getattr(layer, method)()

@@ -15,8 +15,8 @@ Form = Literal["full", "residual", "lora"]
 
 
 def stored(name: str) -> str:
-    """A parameter's name as a name in a ParameterDict, which allows no dots."""
-    return name.replace(".", "/")
+    """A parameter's name as a name in a ParameterDict, which allows no dots, nor names of its methods ("keys")."""
+    return "/" + name.replace(".", "/")
 
 
 class Members(nn.Module):
@@ -39,13 +39,17 @@ class Members(nn.Module):
         """The parameters of `dense_names` at several preferences [n, K]: {name: [n, *shape]}.
 
         One matrix product per parameter (.23 ms for Census's MLP at four preferences, where a sum of scaled copies
-        takes 7 ms).
+        takes 7 ms). Autocast rounds weights where they are used, not here.
         """
-        raise NotImplementedError
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return self._mixed(preferences)
 
     def operands(self, preference: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - of forms that have any
         """The other parameters at one preference [K], or at one per sample [B, K]."""
         return {}
+
+    def _mixed(self, preferences: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
 
 
 class FullMembers(Members):
@@ -59,8 +63,7 @@ class FullMembers(Members):
         super().__init__({name: tuple(stack.shape[1:]) for name, stack in stacks.items()})
         self.stacks = _parameters(stacks)
 
-    def mixed(self, preferences: Tensor) -> dict[str, Tensor]:
-        """See `Members.mixed`."""
+    def _mixed(self, preferences: Tensor) -> dict[str, Tensor]:
         return {name: _combined(preferences, self.stacks[stored(name)]) for name in self.shapes}
 
 
@@ -77,8 +80,7 @@ class ResidualMembers(Members):
         self.base = _parameters(base)
         self.residuals = _parameters({name: value.new_zeros(n_members, *value.shape) for name, value in base.items()})
 
-    def mixed(self, preferences: Tensor) -> dict[str, Tensor]:
-        """See `Members.mixed`."""
+    def _mixed(self, preferences: Tensor) -> dict[str, Tensor]:
         return {
             name: self.base[stored(name)] + _combined(preferences, self.residuals[stored(name)]) for name in self.shapes
         }
@@ -118,8 +120,7 @@ class LowRankMembers(Members):
         """Convolutions and full residuals; matrices are operands."""
         return tuple(name for name, shape in self.shapes.items() if stored(name) not in self.up or len(shape) > 2)
 
-    def mixed(self, preferences: Tensor) -> dict[str, Tensor]:
-        """See `Members.mixed`."""
+    def _mixed(self, preferences: Tensor) -> dict[str, Tensor]:
         found = {}
         for name in self.dense_names:
             key = stored(name)
@@ -148,7 +149,7 @@ class LowRankMembers(Members):
 
 
 def _combined(preferences: Tensor, stack: Tensor) -> Tensor:
-    mixed = preferences.to(stack) @ stack.flatten(1)
+    mixed = preferences.to(stack) @ stack.reshape(len(stack), -1)
     return mixed.view(-1, *stack.shape[1:])
 
 

@@ -50,13 +50,14 @@ class Mixture:
         self._direct = [_sum(*pair) for pair in zip(self._direct, found[len(inputs) :], strict=True)]
 
     def gradient_norms(self, losses: Tensor, ray: int) -> Tensor:
-        """[T] norms of every task's gradient at the mixed weights of a ray; one backward pass per task."""
+        """[T] norms of every task's gradient at the mixed weights of a ray, 1 for none; one backward pass per task."""
         inputs = [*self._leaves[ray], *self._parameters]
         norms = []
         for loss in losses:
             found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
             norms.append(torch.stack([part.norm() for part in found if part is not None]).norm())
-        return torch.stack(norms)
+        found_norms = torch.stack(norms)
+        return torch.where(found_norms > 0, found_norms, 1.0)
 
     def write(self, group: dist.ProcessGroup | None) -> None:
         """Add the gradients of all parameters to `.grad`, averaged over the processes of a group."""
@@ -67,15 +68,20 @@ class Mixture:
                 torch.zeros_like(parameter) if gradient is None else gradient
                 for parameter, gradient in zip(self._parameters, gradients, strict=True)
             ]
-            flat = torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
+            flat = torch.cat([gradient.to_dense().flatten() for gradient in gradients if gradient is not None])
             dist.all_reduce(flat, group=group)
             flat /= dist.get_world_size(group)
-            sizes = [parameter.numel() for parameter in self._parameters]
-            gradients = [*flat.split(sizes)]
+            parts = flat.split([parameter.numel() for parameter in self._parameters])
+            gradients = [part.view_as(value) for part, value in zip(parts, self._parameters, strict=True)]
+        given: set[int] = set()
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient.view_as(parameter)
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            if gradient is None:
+                continue
+            if parameter.grad is not None:
+                parameter.grad.add_(gradient)
+            else:  # autograd may give two parameters one tensor, and gradients are written to in place
+                parameter.grad = gradient.clone() if id(gradient) in given else gradient
+                given.add(id(gradient))
 
     def _gradients(self) -> list[Tensor | None]:
         stacks, sent = [], []

@@ -128,8 +128,11 @@ class ParetoObjective:
             samples. Fewer rays if there are fewer samples than rays to split them over.
 
         Raises:
+            ValueError: If there is no sample.
             TrainingDivergedError: If a loss is NaN or infinite, with tasks and preference. `.grad` is left as it was.
         """
+        if len(batch.index) == 0:
+            raise ValueError("There is no sample in the batch. Leave it out.")
         preferences = self._rays.draw()
         if self._split:
             preferences = preferences[: len(batch.index)]
@@ -170,15 +173,15 @@ class ParetoObjective:
     def _scalars(self, mixture: Mixture, losses: Tensor, present: Tensor, rays: list[int]) -> Tensor:
         """What is minimised along each of the rays, [n], from their losses [n, T]."""
         weights = self.manifold.knobs.task_weights(self.preferences[rays]).to(losses)
-        weighted = losses * (weights / self._scales(mixture, losses, rays))
+        weighted = losses * (weights / self._scales(mixture, losses, present, rays))
         return scalarized(weighted, present, self._scalarization, self._smoothness)
 
-    def _scales(self, mixture: Mixture, losses: Tensor, rays: list[int]) -> Tensor | float:
+    def _scales(self, mixture: Mixture, losses: Tensor, present: Tensor, rays: list[int]) -> Tensor | float:
         """What the losses [n, T] are divided by."""
         if self._balance == "none":
             return 1.0
         if self._balance == "means":
-            return self._means.scales(losses.detach())
+            return self._means.scales(losses.detach(), present)
         return torch.stack([mixture.gradient_norms(row, ray) for row, ray in zip(losses, rays, strict=True)])
 
     def _coupled_factors(self, mixture: Mixture, batch: Batch) -> Tensor:
@@ -194,7 +197,7 @@ class ParetoObjective:
         with torch.enable_grad():
             total = self._scalars(mixture, losses, present, everyone).mean()
             shares = self.manifold.knobs.shares.to(losses)
-            by_knob = (losses / self._scales(mixture, losses, everyone)) @ shares.T
+            by_knob = (losses / self._scales(mixture, losses, present, everyone)) @ shares.T
             total = total + self._ordering * ordering_penalty(by_knob, self.preferences.to(losses))
             (factors,) = torch.autograd.grad(total, losses)
         return factors

@@ -24,4 +24,4 @@ def ordering_penalty(losses: Tensor, preferences: Tensor) -> Tensor:
     pairs = more.sum((0, 1))
     terms = torch.where(more, worse, -torch.inf).flatten(0, 1)
     compared = pairs > 0
-    return (terms[:, compared].logsumexp(0) - pairs[compared].log()).sum()
+    return (terms[:, compared].logsumexp(0) - pairs[compared].to(losses).log()).sum()

@@ -45,6 +45,8 @@ def as_preferences(preference: Preference, names: Sequence[str]) -> Tensor:
         if unknown:
             raise UnknownNameError(f"A preference is over {list(names)}. Got the unknown name {unknown[0]!r}.")
         preference = [float(preference.get(name, 0.0)) for name in names]
+    if preference is None:
+        raise ValueError(f"A preference over {list(names)} is missing. Give one share for each, which sum to 1.")
     values = torch.as_tensor(preference, dtype=torch.float64)
     if values.dim() not in (1, 2) or values.shape[-1] != len(names):
         raise ValueError(

@@ -69,7 +69,9 @@ class RunningStatistics(nn.Module):
         if preference.dim() > 1:
             raise ValueError("Running statistics belong to one preference. Got one preference per sample.")
         rows, shares = surrounding_anchors(preference, self.divisions)
-        return {name: _mean(stack[rows], shares) for name, stack in self.at_anchors.items()}
+        # Of the dtype and device that the manifold has been moved to since.
+        likes = {name: self.get_buffer(name.replace(".", "/")) for name in self.names}
+        return {name: _mean(stack[rows].to(likes[name]), shares) for name, stack in self.at_anchors.items()}
 
     def calibrate(self, manifold: "ParetoManifold", samples: Samples, divisions: int | None, most: int) -> None:
         """Learn them at a lattice of preferences."""
@@ -90,9 +92,10 @@ class RunningStatistics(nn.Module):
         found: list[Statistics] = []
         for part in preferences.split(AT_ONCE):
             networks = [self._network(manifold, weights) for weights in manifold.weights_at(part)]
-            order = torch.arange(min(count(samples), most))
+            number = min(count(samples), most)
+            size = -(-number // -(-number // BATCH))  # even batches: BatchNorm cannot learn from a last one of 1
             to_device = methodcaller("to", next(iter(manifold.parameters())).device)
-            for batch in batches(samples, BATCH, order):
+            for batch in batches(samples, size, torch.arange(number)):
                 inputs = map_tensors(batch.inputs, to_device)
                 for network in networks:
                     network(inputs)
