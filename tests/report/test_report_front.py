@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -164,24 +165,41 @@ def test_a_damaged_front_is_named(tmp_path: Path) -> None:
         write_front_report(tmp_path / "nowhere")
 
 
+def shown(page: Path, script: str) -> Page:
+    """What a browser makes of a page after a script."""
+    moved = page.with_name("moved.html")
+    text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>")
+    moved.write_text(text, encoding="utf-8")
+    words = (str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom")
+    done = subprocess.run([*words, moved.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    return Page(done.stdout)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs a browser")
 def test_moving_the_slider_shows_what_lies_there(tmp_path: Path) -> None:
     """Half-way between two evaluated preferences a metric is the mean of both; the command names the preference."""
     page = write_front_report(write_front(tmp_path / "front"))
-    moved = page.with_name("moved.html")
-    push = """<script>
-    const slider = document.querySelector("[data-knob]");
-    slider.value = "45";
-    slider.dispatchEvent(new Event("input"));
-    </script></body>"""
-    moved.write_text(page.read_text(encoding="utf-8").replace("</body>", push), encoding="utf-8")
-    shown = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
-         moved.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip
-    values = Page(shown)
-    assert "0.7450" in values.text  # 0.7 + 0.1 * 0.45
-    assert "Preference: age 0.45, income 0.55" in values.text
-    assert "cotrain front front --preference age=0.45,income=0.55" in values.text
-    assert 'manifold(inputs, {"age": 0.45, "income": 0.55})' in values.text
+    move = 'const s = document.querySelector("[data-knob]"); s.value = "45"; s.dispatchEvent(new Event("input"));'
+    text = shown(page, move).text
+    assert "0.7450" in text  # 0.7 + 0.1 * 0.45
+    assert "Preference: age 0.45, income 0.55" in text
+    assert "cotrain front front --preference age=0.45,income=0.55" in text
+    assert 'manifold(inputs, {"age": 0.45, "income": 0.55})' in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+def test_of_three_knobs_the_nearest_point_is_shown_and_its_shares_sum_to_one(tmp_path: Path) -> None:
+    folder = write_front(tmp_path / "front", ("a", "b", "it's c"), n=3)
+    file = folder / "pareto/front.json"
+    found = json.loads(file.read_text())
+    for point, shares in zip(found["points"], ((1, 0, 0), (1 / 6, 1 / 6, 2 / 3), (0, 1, 0)), strict=True):
+        point["preference"] = dict(zip(found["names"], shares, strict=True))
+    file.write_text(json.dumps(found))
+    move = """const knobs = [...document.querySelectorAll("[data-knob]")];
+    [0, 10, 60].forEach((value, k) => { knobs[k].value = String(value); });
+    knobs[0].dispatchEvent(new Event("input"));"""
+    text = shown(write_front_report(folder), move).text
+    assert """manifold(inputs, {"a": 0.167, "b": 0.167, "it's c": 0.666})""" in text
+    (command,) = re.findall(r"cotrain front front --preference \S+ \S+", text)
+    assert shlex.split(command)[-1] == "a=0.167,b=0.167,it's c=0.666"
+    assert f"{found['points'][1]['valid']['a']['metric']:.4f}" in text

@@ -40,7 +40,12 @@
     if (value === null) return "–";
     return (Math.abs(value) < 100 ? value.toFixed(4) : value.toPrecision(5)).replace("-", "−");
   };
-  const short = (share) => String(Math.round(share * 1000) / 1000);
+  // Thousandths that sum to 1: what rounding leaves goes to the largest share.
+  function rounded(shares) {
+    const parts = shares.map((share) => Math.round(share * 1000));
+    parts[shares.indexOf(Math.max(...shares))] += 1000 - parts.reduce((a, b) => a + b, 0);
+    return parts.map((part) => part / 1000);
+  }
 
   function place(meter, name, task, value, to = value) {
     const mark = meter.querySelector(`.${name}`);
@@ -53,7 +58,7 @@
 
   function update() {
     const points = around(wanted());
-    const shares = line ? wanted() : front.preferences[points[0][0]];
+    const shares = rounded(line ? wanted() : front.preferences[points[0][0]]);
     const named = front.names.map((name, k) => [name, shares[k]]);
     find("preference").textContent = `Preference: ${named.map(([name, share]) => `${name} ${share.toFixed(2)}`).join(", ")}`;
     front.tasks.forEach((task, t) => {
@@ -67,9 +72,9 @@
       place(meter, "alone", task, task.single);
       meter.setAttribute("aria-label", `${task.name}: ${written(value)}, equal weights ${written(task.equal)}`);
     });
-    const dictionary = named.map(([name, share]) => `${JSON.stringify(name)}: ${short(share)}`).join(", ");
+    const dictionary = named.map(([name, share]) => `${JSON.stringify(name)}: ${share}`).join(", ");
     find("code").textContent = `manifold(inputs, {${dictionary}})`;
-    const asked = named.map(([name, share]) => `${name}=${short(share)}`).join(",");
+    const asked = named.map(([name, share]) => `${name}=${share}`).join(",");
     const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
     find("command").textContent = `cotrain front ${front.folder} --preference ${quoted(asked)}`;
     const picture = document.querySelector('[data-figure="pareto"]');

@@ -165,7 +165,7 @@ def _lines(front: Pareto) -> Picture:
         _line(
             _says(front, point),
             places[point],
-            "@rule" if front.dominated[point] else "@some",
+            "@missing" if front.dominated[point] else "@some",
             width=1,
             hover=_says(front, point),
         )
@@ -184,7 +184,7 @@ def _lines(front: Pareto) -> Picture:
         data=traces,
         layout={
             "xaxis": axis("", tickvals=list(range(len(names))), ticktext=names, tickangle=-45, zeroline=False),
-            "yaxis": axis("worst to best", range=[-0.03, 1.03], tickvals=[0, 1], ticktext=["worst", "best"]),
+            "yaxis": axis("", range=[-0.03, 1.03], tickvals=[0, 1], ticktext=["worst", "best"], zeroline=False),
             "showlegend": True,
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
             "margin": {"l": 60, "r": 16, "t": 56, "b": 30 + label_room([task.name for task in front.tasks])},
@@ -195,7 +195,7 @@ def _lines(front: Pareto) -> Picture:
     )
     caption = (
         "One line per preference, one place per task: its metric from the worst to the best on the front and in the"
-        " controls (validation samples). Pale lines are dominated."
+        " controls (validation samples). Grey: dominated."
     )
     return Picture(figure, "lines", len(traces) - 1, "Every task at every preference, from worst to best", caption)
 

@@ -5,7 +5,9 @@ from typing import Any
 
 __all__ = ["comparison_words", "front_verdict", "preference_words"]
 
-MOST_NAMES = 6
+MOST_NAMES = 3
+LEAST = 0.0005
+"""A smaller share is written as none."""
 
 
 def front_verdict(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def comparison_words(entry: Mapping[str, float | None], better: str) -> str:
 
 def preference_words(preference: Mapping[str, float]) -> str:
     """The shares that are not 0, such as "a 0.7, b 0.3"."""
-    return ", ".join(f"{name} {share:.3g}" for name, share in preference.items() if share > 0)
+    return ", ".join(f"{name} {share:.3g}" for name, share in preference.items() if share >= LEAST)
 
 
 def named(names: Sequence[str]) -> str:
