@@ -76,3 +76,12 @@ def test_a_point_that_is_not_finite_is_neither_best_nor_in_the_way():
     assert broken.knob_losses()[:, 0].isnan().nonzero().flatten().tolist() == [4]
     assert broken.order_violations().total == 18  # of age's ten steps two are not known
     assert not broken.knob_losses()[:, 1].isnan().any()
+
+
+def test_a_front_whose_losses_do_not_vary_is_collapsed_and_says_so() -> None:
+    front = analytic_front(lambda share: share, lambda share: 1 - share)
+    flat = replace(front, losses=front.losses * 1e-5 + torch.tensor([0.4, 0.7]))
+    assert flat.is_collapsed()
+    assert "Collapsed" in str(flat)
+    assert not front.is_collapsed()
+    assert not replace(front, losses=flat.losses * torch.linspace(1, 1.01, len(front))[:, None]).is_collapsed()

@@ -22,6 +22,10 @@ from cotrain.pareto.sample_scores import SampleScores, larger_is_better
 __all__ = ["Front"]
 
 
+COLLAPSED = 1e-3
+"""Variation of the losses, relative to their mean, up to which a front is one point."""
+
+
 @dataclass(frozen=True, eq=False)
 class Front:
     """Losses and metrics at K preferences over G names, for T tasks.
@@ -155,6 +159,15 @@ class Front:
     def corners_in_order(self) -> dict[str, CornerOrder]:
         """For each name: is its loss lowest where it is preferred most, of all corners, and of all points?"""
         return corners_in_order(self)
+
+    def is_collapsed(self) -> bool:
+        """Whether the preference changes nothing: no task's loss varies by more than a thousandth over the front.
+
+        Hypernetworks without a penalty end like that on Census-Income: all rays give one network.
+        """
+        losses = self.losses[:, self._known(self.losses)]
+        varied = losses.amax(0) - losses.amin(0)
+        return len(self) > 1 and bool((varied <= COLLAPSED * losses.abs().mean(0)).all())
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Smallest and largest value on the front of each metric ("accuracy/age") and loss ("loss/age")."""

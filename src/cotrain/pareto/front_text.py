@@ -42,6 +42,8 @@ def front_text(front: "Front") -> str:
 
 
 def _order(front: "Front") -> str:
+    if front.is_collapsed():
+        return "Collapsed: every preference gives the same losses, so this model holds no trade-off."
     violations = front.order_violations()
     wrong = [name for name, order in front.corners_in_order().items() if not order.of_corners]
     corners = "every corner is in order" if not wrong else f"out of order at the corner of {', '.join(wrong)}"
