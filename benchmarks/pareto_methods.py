@@ -164,6 +164,9 @@ METHODS: Mapping[str, Callable[[Problem, int], PreferenceModel]] = {
     "manifold, mixed heads": lambda problem, seed: _manifold(problem, seed, mixed_heads=True),
     "manifold, residual": lambda problem, seed: _manifold(problem, seed, form="residual"),
     "manifold, low rank": lambda problem, seed: _manifold(problem, seed, form="lora"),
+    "manifold, independent, not balanced": lambda problem, seed: _manifold(
+        problem, seed, init="independent", balance="none"
+    ),
     "manifold, losses not balanced": lambda problem, seed: _manifold(problem, seed, balance="none"),
     "full rays (2)": lambda problem, seed: _full_rays(problem, seed, 2),
     "full rays (4)": lambda problem, seed: _full_rays(problem, seed, 4),
