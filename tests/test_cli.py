@@ -584,6 +584,17 @@ def test_the_front_of_a_study_is_in_its_folder_and_its_report(cotrain, table):
     assert "preferences: 5 there, 6 now" in sentence(err)
 
 
+def test_a_printed_configuration_gives_the_same_front(cotrain, table):
+    words = ("front", table, "--groups", "positive+larger,level+amount", "--targets", ",".join(TARGETS), *FRONT)
+    code, out, _ = cotrain(*words, "--print_config")
+    assert code == 0
+    Path("options.yaml").write_text(out)
+    assert cotrain("front", "--config", "options.yaml", "--out", "by-yaml")[0] == 0
+    assert cotrain("front", "--config", "by-yaml/pareto/front.yaml", "--out", "by-front")[0] == 0
+    for name in ("front.yaml", "front.csv"):
+        assert Path("by-yaml/pareto", name).read_bytes() == Path("by-front/pareto", name).read_bytes()
+
+
 def test_the_front_of_a_study_without_groups_is_refused(cotrain, table):
     cotrain("affinity", *small(table, "--out", "study")[1:])
     code, _, err = cotrain("front", "study")

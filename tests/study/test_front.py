@@ -169,6 +169,9 @@ def test_a_configuration_survives_its_file(options, tmp_path):
     config = replace(options, groups=("positive+larger", "amount"), kinds={"level": "regression"}, form="lora", rank=2)
     (tmp_path / "front.yaml").write_text(config.to_yaml())
     assert FrontConfig.from_yaml(tmp_path / "front.yaml") == config
+    config = replace(config, left_out=("level",))
+    (tmp_path / "front.yaml").write_text(config.to_yaml())
+    assert FrontConfig.from_yaml(tmp_path / "front.yaml") == config
 
 
 @pytest.mark.parametrize(

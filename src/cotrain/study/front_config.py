@@ -97,12 +97,14 @@ class FrontConfig:
         return cls(**{name: getattr(study, name) for name in OF_STUDY}, **more)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as in the file."""
+        """Plain values, as in the file; without `left_out` where nothing is, so that `--config` takes it."""
         values = asdict(self)
         for name, value in values.items():
             if isinstance(value, tuple):
                 values[name] = list(value)
         values["kinds"] = None if self.kinds is None else dict(self.kinds)
+        if not self.left_out:
+            del values["left_out"]
         return values
 
     def to_yaml(self) -> str:
@@ -119,6 +121,7 @@ class FrontConfig:
         """
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = {"left_out": (), **values}
             return cls(**{item.name: _as_tuple(values[item.name]) for item in fields(cls)})
         except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise StudyError(f"{path} is not the configuration of a front ({error}).") from error

@@ -172,7 +172,11 @@ def _open(path: Path, config: FrontConfig, resume: bool) -> StudyFolder:
 
 def _require_same(path: Path, before: FrontConfig, now: FrontConfig) -> None:
     there, here = before.as_dict(), now.as_dict()
-    other = [f"{name}: {there[name]!r} there, {here[name]!r} now" for name in here if there[name] != here[name]]
+    other = [
+        f"{name}: {there.get(name)!r} there, {here.get(name)!r} now"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
     if other:
         raise StudyError(
             f"{path} belongs to a front with other options ({'; '.join(other)}). Give the same options, another folder,"
