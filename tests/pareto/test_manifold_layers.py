@@ -110,7 +110,7 @@ def test_the_users_module_is_untouched(name, assert_same):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_tied_weights_stay_tied(form):
-    module, inputs = made("tied")
+    module, _inputs = made("tied")
     manifold = apart(ParetoManifold(module, PAIR, form, rank=1))
     assert "words.weight" not in manifold.member_names
     point = manifold.export(POINT)

@@ -114,16 +114,16 @@ def _dense(value: Any) -> Any:
     return value.dense() if isinstance(value, _Operand) else value
 
 
-def _linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     shared_bias = None if isinstance(bias, PerSample) else bias
     if not isinstance(weight, LowRank):
-        found = F.linear(features, weight, shared_bias)
-    elif weight.gates.dim() == 1 and _is_cheaper_dense(features, weight):
-        found = F.linear(features, weight.dense(), shared_bias)
+        found = F.linear(input, weight, shared_bias)
+    elif weight.gates.dim() == 1 and _is_cheaper_dense(input, weight):
+        found = F.linear(input, weight.dense(), shared_bias)
     else:
-        gated = F.linear(features, weight.down) * _along_samples(weight.gates, features)
-        found = F.linear(features, weight.base, shared_bias) + F.linear(gated, weight.up)
-    return found + _along_samples(bias.rows, features) if isinstance(bias, PerSample) else found
+        gated = F.linear(input, weight.down) * _along_samples(weight.gates, input)
+        found = F.linear(input, weight.base, shared_bias) + F.linear(gated, weight.up)
+    return found + _along_samples(bias.rows, input) if isinstance(bias, PerSample) else found
 
 
 def _is_cheaper_dense(features: Tensor, weight: LowRank) -> bool:
@@ -132,12 +132,21 @@ def _is_cheaper_dense(features: Tensor, weight: LowRank) -> bool:
     return rows * sum(weight.base.shape) > weight.base.numel()
 
 
-def _embedding(numbers: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    if not isinstance(weight, LowRank):
-        return F.embedding(numbers, _dense(weight), *args, **kwargs)
-    found = F.embedding(numbers, weight.up, *args, **kwargs)
+def _embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    if not isinstance(weight, LowRank) or max_norm is not None or scale_grad_by_freq:  # both are of whole rows
+        return F.embedding(input, _dense(weight), *options)
+    found = F.embedding(input, weight.up, *options)
     gated = found * _along_samples(weight.gates, found)
-    return F.embedding(numbers, weight.base, *args, **kwargs) + gated @ weight.down
+    return F.embedding(input, weight.base, *options) + gated @ weight.down
 
 
 def _along_samples(values: Tensor, features: Tensor) -> Tensor:

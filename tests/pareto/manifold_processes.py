@@ -1,0 +1,80 @@
+"""What two real processes do: train one manifold together, and meet a loss that is not finite in one of them."""
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from wrapped_modules import PAIR, apart, mlp
+
+from cotrain import Batch
+from cotrain.errors import TrainingDivergedError
+from cotrain.pareto import ParetoManifold, ParetoObjective
+
+WAYS = {"full": {"split": False}, "lora": {"split": False}, "residual": {"split": True}}
+
+
+def batch_of(step, rank):
+    """8 of 16 samples; the second process has no label of the second task in its second step."""
+    generator = torch.Generator().manual_seed(step)
+    inputs, targets = torch.randn(16, 4, generator=generator), torch.randn(16, 2, generator=generator)
+    if step == 1:
+        targets[8:, 1] = torch.nan
+    part = slice(8 * rank, 8 * rank + 8)
+    return Batch(torch.arange(16)[part], inputs[part].double(), targets[part].double())
+
+
+def problem(form, group=None):
+    manifold = apart(ParetoManifold(mlp().double(), PAIR, form, rank=1))
+    objective = ParetoObjective(manifold, rays=2, balance="none", seed=3, process_group=group, **WAYS[form])
+    return manifold, objective, torch.optim.SGD(manifold.parameters(), lr=0.1)
+
+
+def train(form, rank):
+    """Parameters after three steps on this process's part."""
+    manifold, objective, optimizer = problem(form, dist.group.WORLD)
+    for step in range(3):
+        optimizer.zero_grad()
+        objective.backward(batch_of(step, rank))
+        optimizer.step()
+    return dict(manifold.named_parameters()), objective.state_dict()["means"]
+
+
+def diverged(rank):
+    """One process has an infinite target: both refuse, and nothing is written."""
+    manifold, objective, _ = problem("full", dist.group.WORLD)
+    batch = batch_of(0, rank)
+    batch.targets[0, 0] = torch.inf if rank == 1 else 0.0
+    try:
+        objective.backward(batch)
+    except TrainingDivergedError as error:
+        return str(error), all(value.grad is None for value in manifold.parameters())
+    return "", False
+
+
+def launch(_, folder):
+    """Entry of the first process: it loads everything, and only then becomes two, which saves the second loading."""
+    context = torch.multiprocessing.get_context("fork")  # nothing was computed yet, so no thread is left behind
+    processes = [context.Process(target=run, args=(rank, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def run(rank, folder):
+    """One of the two; the first writes what both found."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        found = {**{form: train(form, rank) for form in WAYS}, "diverged": diverged(rank)}
+        gathered = [None, None]
+        dist.all_gather_object(gathered, found)
+        if rank == 0:
+            torch.save(gathered, Path(folder) / "found.pt")
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,32 @@
+import pytest
+import torch
+from manifold_processes import WAYS, batch_of, launch, problem
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(launch, args=(str(folder),), nprocs=1, daemon=False)
+    return torch.load(folder / "found.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("form", WAYS)
+def test_two_processes_are_one_that_averages_both(form, found, assert_same):
+    assert_same(found[0][form], found[1][form])
+    manifold, objective, optimizer = problem(form)
+    for step in range(3):
+        optimizer.zero_grad()
+        state = objective.state_dict()
+        for rank in range(2):
+            objective.load_state_dict(state)  # the same rays
+            objective.backward(batch_of(step, rank), scale=lambda total: total / 2)
+        optimizer.step()
+    for name, value in manifold.named_parameters():
+        torch.testing.assert_close(found[0][form][0][name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_all_processes_refuse_a_loss_that_is_not_finite(found):
+    for part in found:
+        words, untouched = part["diverged"]
+        assert "['first'] is inf" in words
+        assert untouched
