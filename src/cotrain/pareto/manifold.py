@@ -161,7 +161,7 @@ class ParetoManifold(PreferenceModel):
 
         Args:
             samples: Training samples.
-            divisions: Steps along an edge; None: 10 for two names, else 4, fewer from five names on.
+            divisions: Steps along an edge; None: 10 for two names, 4 for three, 3 for four, 2 for five, 1 for more.
             most: Samples that are looked at, from the first on.
         """
         self.statistics.calibrate(self, samples, divisions, most)
