@@ -73,7 +73,7 @@ def _points(found: Mapping[str, Any]) -> Table:
     for name in found["names"]:
         table.add_column(Text(name))
     for task in tasks:
-        table.add_column(Text(f"{_metric(task)} {task['name']}"), justify="right")
+        table.add_column(Text(f"{task['name']}, {_metric(task)}"), justify="right")
     table.add_column("")
     for point in points:
         table.add_row(
@@ -92,18 +92,16 @@ def _against_equal(found: Mapping[str, Any]) -> Table:
     """The point that is best against equal weights, on test samples."""
     against = found["against_equal"]
     point = found["points"][against["point"]]
-    head = ("task", "front", "equal weights", "single tasks", "front − equal, 95 % interval", "front is")
+    head = ("task", "front", "equal", "alone", "front − equal, 95 %", "front is")
     table = Table(*head, title="Test samples, at the preference that is best against equal weights")
     for task in found["tasks"][:MOST_ROWS]:
         name = task["name"]
         entry = against["test"][name]
         values = [point["test"], found["controls"]["equal"]["test"], found["controls"]["single"]["test"]]
-        ends = "" if entry["low"] is None else f", {entry['low']:+.4f} to {entry['high']:+.4f}"
-        difference = "" if entry["difference"] is None else f"{entry['difference']:+.4f}{ends}"
+        interval = "" if entry["low"] is None else f"{entry['low']:+.4f} to {entry['high']:+.4f}"
         words = comparison_words(entry, task["better"]).replace("no clear difference", "not clear")
-        table.add_row(
-            Text(f"{_metric(task)} {name}"), *(_value(value[name]["metric"]) for value in values), difference, words
-        )
+        cells = (_value(value[name]["metric"]) for value in values)
+        table.add_row(Text(f"{name}, {_metric(task)}"), *cells, interval, words)
     return table
 
 

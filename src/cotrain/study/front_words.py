@@ -30,8 +30,8 @@ def front_verdict(values: Mapping[str, Any]) -> dict[str, Any]:
         "no-difference": "No clear difference from equal weights; what the front adds is the choice",
     }[code]
     sentences = [
-        f"That is at the preference {preference}, chosen on validation samples because its smallest gain over equal"
-        " weights is the largest; the comparison is on test samples."
+        f"Compared is, on test samples, the preference {preference}: the one whose smallest gain over equal weights is"
+        " the largest on validation samples."
     ]
     sentences += [*_volume(values), *_order(values), *_unfinished(values)]
     return {"code": code, "headline": headline, "sentences": sentences}
