@@ -7,7 +7,7 @@ a table and column: "surely" better or worse means below .05 after that.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def print_tables(folder: Path, titles: Mapping[str, str]) -> None:
             print(f"| {_shown(method)} | {' | '.join(cells)} |")
         print()
         for column, words in COLUMNS.items():
-            counts.append(_counted(name, words, results, seeds, column))
+            counts.append(_counted(name, words, _tested(results, seeds, column)))
+        counts.append(_counted(name, "equal epochs, the seed's worst task", _tested(results, seeds, "epochs", np.min)))
     print("| data | compared at | methods | surely better | surely worse | p < .05 before correction: better, worse |")
     print("|---|---|---|---|---|---|")
     print("\n".join(counts))
@@ -71,11 +72,13 @@ def _against_equal_weights(results: Results, seeds: list[int], column: str) -> d
     return found
 
 
-def _tested(results: Results, seeds: list[int], column: str) -> dict[str, tuple[NDArray[np.float64], float]]:
+def _tested(
+    results: Results, seeds: list[int], column: str, figure: Callable[[list[float]], Any] = np.mean
+) -> dict[str, tuple[NDArray[np.float64], float]]:
     """By method: the paired differences to equal weights, and Holm's p; single tasks are no method and not counted."""
-    control = np.array([np.mean(results[EQUAL_WEIGHTS][seed]["epochs"]["accuracy"]) for seed in seeds])
+    control = np.array([figure(results[EQUAL_WEIGHTS][seed]["epochs"]["accuracy"]) for seed in seeds])
     differences = {
-        method: np.array([np.mean(runs[seed][column]["accuracy"]) for seed in seeds]) - control
+        method: np.array([figure(runs[seed][column]["accuracy"]) for seed in seeds]) - control
         for method, runs in results.items()
         if method != EQUAL_WEIGHTS
     }
@@ -88,8 +91,7 @@ def _tested(results: Results, seeds: list[int], column: str) -> dict[str, tuple[
     return {method: (values, adjusted[method]) for method, values in differences.items()}
 
 
-def _counted(data: str, words: str, results: Results, seeds: list[int], column: str) -> str:
-    tested = _tested(results, seeds, column)
+def _counted(data: str, words: str, tested: dict[str, tuple[NDArray[np.float64], float]]) -> str:
     tested.pop(SINGLE_TASKS, None)
     sure = [values.mean() for values, adjusted in tested.values() if adjusted < LEVEL]
     loose = [values.mean() for values, _ in tested.values() if _raw_p(values) < LEVEL]
