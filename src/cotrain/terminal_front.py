@@ -16,8 +16,8 @@ from cotrain.study.front_words import comparison_words
 
 __all__ = ["choice_tables", "front_tables"]
 
-MOST_ROWS, MOST_TASKS = 24, 8
-"""Beyond these a table scrolls out of sight; front.csv and the page have them all."""
+MOST_ROWS, MOST_COLUMNS, FEWEST_TASKS = 24, 7, 2
+"""Beyond these a table does not fit a terminal; front.csv and the page have everything."""
 
 
 def front_tables(out: Path) -> list[RenderableType]:
@@ -51,20 +51,26 @@ def choice_tables(out: Path) -> list[RenderableType]:
 
 
 def next_command(out: Path, found: Mapping[str, Any]) -> str:
-    """How to choose a preference: one task as good as can be, the other at least half-way along the front."""
-    first, second = found["tasks"][0], found["tasks"][1]
-    values = [point["valid"][second["name"]]["metric"] for point in found["points"]]
-    known = [value for value in values if value is not None]
-    middle = (min(known) + max(known)) / 2 if known else 0.0
+    """How to choose a preference: of the two tasks that it moves most, one at least half-way, the other at its best."""
+    ranges = {task["name"]: _range(found, task["name"]) for task in found["tasks"]}
+    moved = sorted(ranges, key=lambda name: (ranges[name][0] - ranges[name][1]) / (abs(ranges[name][1]) or 1.0))
+    first, second = (task for task in found["tasks"] if task["name"] in moved[:2])
+    low, high = ranges[second["name"]]
     wish = "--maximize" if first["better"] == "higher" else "--minimize"
-    sign = ">=" if second["better"] == "higher" else "<="
-    bound = f"metric/{second['name']} {sign} {middle:.4g}"
+    bound = f"metric/{second['name']} {'>=' if second['better'] == 'higher' else '<='} {(low + high) / 2:.4g}"
     return shlex.join(["cotrain", "front", str(out), wish, f"metric/{first['name']}", "--subject_to", bound])
 
 
+def _range(found: Mapping[str, Any], task: str) -> tuple[float, float]:
+    values = [point["valid"][task]["metric"] for point in found["points"]]
+    known = [value for value in values if value is not None]
+    return (min(known), max(known)) if known else (0.0, 0.0)
+
+
 def _points(found: Mapping[str, Any]) -> Table:
-    tasks, points = found["tasks"][:MOST_TASKS], found["points"]
-    cut = [f"first {MOST_TASKS} of {len(found['tasks'])} targets"] if len(found["tasks"]) > MOST_TASKS else []
+    points = found["points"]
+    tasks = found["tasks"][: max(FEWEST_TASKS, MOST_COLUMNS - len(found["names"]))]
+    cut = [f"first {len(tasks)} of {len(found['tasks'])} targets"] if len(tasks) < len(found["tasks"]) else []
     if len(points) > MOST_ROWS:
         cut.append(f"{MOST_ROWS} of {len(points)} points, those not dominated first")
         points = sorted(points, key=lambda point: bool(point["dominated"]))[:MOST_ROWS]

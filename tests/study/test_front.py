@@ -14,12 +14,14 @@ from cotrain import evaluate, fit
 from cotrain.errors import ArgumentsError, StudyError
 from cotrain.files import write_json
 from cotrain.model import random_state_kept
+from cotrain.pareto import Front
+from cotrain.pareto.sample_scores import SampleScores
 from cotrain.study import front_training
 from cotrain.study.folder import StudyFolder
 from cotrain.study.front_choice import CHOICE, CHOSEN, Wish, choose_preference, wish_of
 from cotrain.study.front_config import FrontConfig
 from cotrain.study.front_controls import load_controls
-from cotrain.study.front_results import DRAWS, reference_point
+from cotrain.study.front_results import DRAWS, Looked, _against_equal, reference_point
 from cotrain.study.front_run import CONTROLS, RESULTS, TRAINING, front_config_of, load_manifold
 from cotrain.study.front_setting import FrontSetting
 from cotrain.study.front_words import comparison_words, front_verdict
@@ -345,6 +347,25 @@ def test_words_that_are_no_wish_are_refused(words, reason):
 )
 def test_only_an_interval_without_zero_is_a_difference(low, high, better, word):
     assert comparison_words({"low": low, "high": high}, better) == word
+
+
+def test_rounding_is_no_finding():
+    """One sample is judged differently, and a third of the draws does not hold it: their difference is exactly 0."""
+    generator = torch.Generator().manual_seed(0)
+    right = (torch.rand(1, 359, 2, generator=generator) > 0.1).float()
+    fewer = right.clone()
+    fewer[0, 7] = 1 - fewer[0, 7]
+    labelled = torch.ones(359, 2, dtype=torch.bool)
+    scores = [SampleScores(values, values, labelled, "") for values in (fewer, right)]
+    front, equal = (
+        Front(("a", "b"), ("a", "b"), torch.full((1, 2), 0.5), s.means("losses"), s.means("metrics"),
+              ("accuracy", "accuracy"), torch.eye(2), s)
+        for s in scores
+    )  # fmt: skip
+    entries = _against_equal(Looked(front, equal), Looked(front, equal))["test"]
+    for task, entry in entries.items():
+        assert 0.0 in (entry["low"], entry["high"]), task
+        assert comparison_words(entry, "higher") == "no clear difference"
 
 
 @pytest.mark.parametrize(
