@@ -82,7 +82,7 @@ def test_a_members_gradient_is_the_mixtures_times_its_share():
 def assigned_gradients(manifold, preferences, batch):
     """Linear scalarisation along given rays, each on its chunk."""
     manifold.zero_grad()
-    mixture = Mixture(manifold, preferences)
+    mixture = Mixture(manifold, preferences, cut=True)
     losses, _ = ray_losses(manifold, PAIR, mixture.weights, batch)
     mixture.differentiate((losses * preferences).sum() / len(preferences), range(len(preferences)))
     mixture.write(None)
@@ -376,3 +376,36 @@ def test_a_sparse_gradient_is_taken_in():
         manifold = ParetoManifold(copy.deepcopy(embedding), PAIR, members=members)
         ParetoObjective(manifold, rays=2).backward(batch)
         assert all(value is not None for value in gradients(manifold).values())
+
+
+@pytest.mark.parametrize("form", ["full", "residual", "lora"])
+def test_a_mixture_that_is_cut_gives_the_same_gradients(form):
+    """Rays differentiated together through the members, or one by one and led back, are the same function."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Conv1d(1, 1, 3, padding=1), nn.Linear(12, 2)).double()
+    tasks = TaskSet([Task("a", "regression"), Task("b", "regression")])
+    manifold = ParetoManifold(_Unsqueezed(module), tasks, form, rank=1)
+    batch = Batch(torch.arange(8), torch.randn(8, 6).double(), torch.randn(8, 2).double())
+    preferences = torch.tensor([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]])
+    found = []
+    for cut in (True, False):
+        manifold.zero_grad()
+        mixture = Mixture(manifold, preferences, cut=cut)
+        losses, _ = ray_losses(manifold, tasks, mixture.weights, batch)
+        mixture.differentiate((losses * torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.5, 0.5]])).sum(), [0, 1, 2])
+        mixture.write(None)
+        found.append([value.grad for value in manifold.parameters()])
+    assert all(gradient is not None for gradient in found[0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
+
+
+class _Unsqueezed(nn.Module):
+    """A convolution amid linear layers: operands and mixed weights in one module."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, inputs):
+        first, activation, convolution, last = self.layers
+        return last(convolution(activation(first(inputs)).unsqueeze(1)).squeeze(1))

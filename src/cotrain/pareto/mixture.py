@@ -12,29 +12,36 @@ __all__ = ["Mixture"]
 
 
 class Mixture:
-    """Weights along W rays, cut off from the members.
+    """Weights along W rays.
 
-    Each ray is differentiated by the weights that it ran with, and all rays together are led back to the members by
-    one matrix product per parameter: the members' gradient is theirs times the preference. So rays can be
-    differentiated one after the other, and no graph outlives its ray.
+    Cut off from the members, each ray is differentiated by the weights that it ran with, and all rays together are led
+    back to the members by one matrix product per parameter: the members' gradient is theirs times the preference. So
+    rays can be differentiated one after the other, and no graph outlives its ray. Rays that are differentiated
+    together anyway need no cut, and are a tenth of a small network's step faster without.
 
     Args:
         manifold: Where the members are.
         preferences: [W, K].
+        cut: Whether rays are differentiated one by one, or their `gradient_norms` are asked for.
     """
 
-    def __init__(self, manifold: ParetoManifold, preferences: Tensor) -> None:
+    def __init__(self, manifold: ParetoManifold, preferences: Tensor, *, cut: bool) -> None:
         self._parameters = [value for value in manifold.parameters() if value.requires_grad]
+        self._direct: list[Tensor | None] = [None] * len(self._parameters)
+        self._stacks: dict[str, Tensor] = {}
+        self._leaves: list[list[Tensor]] = [[] for _ in preferences]
+        self._of_leaves: list[list[Tensor | None]] = [[] for _ in preferences]
         with torch.enable_grad():
+            if not cut:
+                self.weights = manifold.weights_at(preferences)
+                return
             self._stacks = manifold.members.mixed(preferences)
         rows = zip(*(stack.detach().unbind(0) for stack in self._stacks.values()), strict=True)
-        leaves = [[value.requires_grad_() for value in row] for row in rows] or [[] for _ in preferences]
-        self._leaves: list[list[Tensor]] = leaves
-        self._of_leaves: list[list[Tensor | None]] = [[None] * len(self._stacks) for _ in preferences]
-        self._direct: list[Tensor | None] = [None] * len(self._parameters)
+        self._leaves = [[value.requires_grad_() for value in row] for row in rows] or self._leaves
+        self._of_leaves = [[None] * len(self._stacks) for _ in preferences]
         self.weights = [
             manifold.complete(dict(zip(self._stacks, row, strict=True)), preference)
-            for row, preference in zip(leaves, preferences, strict=True)
+            for row, preference in zip(self._leaves, preferences, strict=True)
         ]
 
     def differentiate(self, total: Tensor, rays: Sequence[int]) -> None:

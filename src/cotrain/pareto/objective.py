@@ -109,6 +109,7 @@ class ParetoObjective:
             seed=seed,
         )
         self._split, self._balance, self._ordering = split, balance, ordering
+        self._cut = not split or balance == "gradients" or manifold.template.has_sparse_gradients
         self._scalarization, self._smoothness = scalarization, smoothness
         self._means = RunningMeans(len(self.tasks))
         self._group = process_group
@@ -138,7 +139,7 @@ class ParetoObjective:
             preferences = preferences[: len(batch.index)]
             self._warn_of_few(len(batch.index) // len(preferences))
         self.preferences = preferences
-        mixture = Mixture(self.manifold, preferences)
+        mixture = Mixture(self.manifold, preferences, cut=self._cut)
         factors = self._coupled_factors(mixture, batch) if self._ordering else None
         everyone = list(range(len(preferences)))
         found, there = [], []

@@ -50,6 +50,11 @@ class Template:
             for name, _ in layer.named_buffers(recurse=False)
         )
 
+    @property
+    def has_sparse_gradients(self) -> bool:
+        """Whether a layer (an embedding with `sparse=True`) gives sparse gradients, which a mixture cannot pass on."""
+        return any(getattr(layer, "sparse", False) is True for layer in self._module.modules())
+
     def run(self, tensors: Mapping[str, Tensor], inputs: object, *, training: bool) -> Outputs:
         """The module's outputs with these parameters and buffers, all of them, by name; buffers may be written to."""
         module = self._copy_of_thread()
