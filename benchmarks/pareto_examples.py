@@ -103,23 +103,30 @@ def _against_equal_weights(problem: Problem, front: Front, test: tuple[Tensor, T
     equal = torch.full((1, len(tasks)), 1 / len(tasks))
     single = SeparateNetworks([network], tasks, equal).front(test, equal)
     own = front.corners_in_order().values()
+    volume, equal_volume = _volume(front, front.shares), _volume(single, front.shares)
     return {
-        "hypervolume": _volume(front, front.shares),
-        "hypervolume, equal weights": _volume(single, front.shares),
+        "hypervolume": volume,
+        "hypervolume, equal weights": equal_volume,
+        "the difference": volume - equal_volume,
+        "hypervolume of the middle alone": _volume(front, front.shares, _middle(front)),
         "least range of a name's loss, relative to the middle": float(_ranges(front).min()),
         "share of names best at their own corner": sum(one.of_corners for one in own) / len(own),
     }
 
 
-def _volume(front: Front, shares: Tensor) -> float:
-    """Of each name's mean accuracy."""
-    return hypervolume(front.metrics @ shares.T.to(front.metrics), torch.zeros(len(shares)))
+def _volume(front: Front, shares: Tensor, point: int | None = None) -> float:
+    """Of each name's mean accuracy, at all points or at one."""
+    metrics = front.metrics if point is None else front.metrics[point : point + 1]
+    return hypervolume(metrics @ shares.T.to(metrics), torch.zeros(len(shares)))
+
+
+def _middle(front: Front) -> int:
+    return int((front.preferences - 1 / len(front.names)).abs().sum(1).argmin())
 
 
 def _ranges(front: Front) -> Tensor:
     losses = front.knob_losses()
-    middle = (front.preferences - 1 / len(front.names)).abs().sum(1).argmin()
-    return (losses.amax(0) - losses.amin(0)) / losses[middle]
+    return (losses.amax(0) - losses.amin(0)) / losses[_middle(front)]
 
 
 def _trained(problem: Problem, seed: int, **options) -> ParetoManifold:
