@@ -111,12 +111,17 @@ def test_the_best_epoch_is_kept(made):
     assert training["parameters"] > training["parameters_of_one_network"]
 
 
-def test_a_worse_epoch_is_not_kept_and_patience_ends_the_training(options, monkeypatch, tmp_path):
+def test_a_worse_epoch_is_not_kept_and_patience_ends_the_training(options, monkeypatch, tmp_path, assert_same):
     scores = iter([3.0, 2.0, 4.0, 5.0, 6.0, 1.0])
     monkeypatch.setattr(front_training.TrainedFront, "_score", lambda self: next(scores))
     setting = FrontSetting.load(replace(options, epochs=9, patience=2))
     done = front_training.train_manifold(setting, checkpoint=tmp_path / "state", progress=lambda *_: None)
     assert (done.best_epoch, done.history) == (1, [3.0, 2.0, 4.0, 5.0, 6.0])
+    scores = iter([3.0, 2.0])
+    until_best = front_training.TrainedFront(setting)
+    for _ in range(2):
+        until_best.run_epoch(lambda *_: None)
+    assert_same(dict(done.manifold.state_dict()), dict(until_best.manifold.state_dict()))
 
 
 @pytest.mark.parametrize("at", ["epoch 2/2", "networks 1-3 of 3"])
@@ -269,6 +274,10 @@ def test_a_choice_is_made_on_validation_and_its_weights_are_exported(made, optio
     choose_preference(options, out, Wish(maximize="positive", subject_to={"mae/amount": "<= 1000"}))
     choice = json.loads((out / CHOICE).read_text())
     assert choice["feasible"]
+    front = load_manifold(StudyFolder(made), setting).front(setting.base.data.valid.pair, setting.grid)
+    promised = front.choose(maximize="positive", subject_to={"mae/amount": "<= 1000"})
+    assert choice["preference"] == dict(promised.as_dict)
+    assert choice["expected"] == pytest.approx(dict(promised.metrics))
     network = setting.base.make_network()
     network.load_state_dict(load_file(out / CHOSEN))
     evaluation = evaluate(network, setting.base.data.tasks, setting.base.data.test.pair)
