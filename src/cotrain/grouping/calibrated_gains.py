@@ -24,7 +24,7 @@ class CalibratedGains:
 
     Attributes:
         unit: "gain"; that of the score if no group of two or more was trained.
-        shape: What the curve is: "constant", "line" or "spline" (from 30 entries); "none" without groups.
+        shape: What the curve is: "constant", "line" or "spline" (from 30 groups); "none" without groups.
     """
 
     def __init__(self, table: GainTable, *, score: GainModel) -> None:

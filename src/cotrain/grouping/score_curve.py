@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from cotrain.grouping.gains import FloatArray
 
-SPLINE_ROWS = 30
-"""With fewer entries the curve is at most a line."""
+SPLINE_GROUPS = 30
+"""With fewer groups the curve is at most a line: the entries of a group err together, so they are not as many as they
+seem. From 8 or 15 groups of four sets of real trainings a line was in eight of eight cases as good as the spline or
+up to .03 of correlation better."""
 
+ENTRIES_PER_KNOT = 30
 MAX_KNOTS = 6
 
 BEND_PENALTIES = (1e3, 1e1, 1e-1)
@@ -65,8 +68,8 @@ def fit_score_curve(scores: FloatArray, gains: FloatArray, group: NDArray[np.int
     scale = scale if scale > 0 else 1.0
     standard = (scores - center) / scale
     knots = np.empty(0)
-    if len(scores) >= SPLINE_ROWS:
-        count = min(MAX_KNOTS, 3 + len(scores) // SPLINE_ROWS)
+    if group.max() + 1 >= SPLINE_GROUPS:
+        count = min(MAX_KNOTS, 3 + len(scores) // ENTRIES_PER_KNOT)
         knots = np.unique(np.quantile(standard, np.linspace(0.05, 0.95, count)))
         knots = knots if len(knots) > 2 else np.empty(0)
     basis = _basis(standard, knots)
