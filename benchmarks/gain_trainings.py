@@ -24,7 +24,19 @@ from cotrain.data import load_census_income, load_digits, load_fashion_mnist
 from cotrain.grouping import GainTable
 from cotrain.optimizers import adam
 
-__all__ = ["BATCH", "DATA", "EPOCHS", "NETWORKS", "PATIENCE", "RATE", "Setting", "Truth", "truth_of"]
+__all__ = [
+    "BATCH",
+    "DATA",
+    "EPOCHS",
+    "NETWORKS",
+    "PATIENCE",
+    "RATE",
+    "Setting",
+    "Truth",
+    "cell",
+    "summary",
+    "truth_of",
+]
 
 VALID_ROWS, TEST_ROWS = 2000, 10_000
 EPOCHS = {"fashion": 40, "census": 40, "digits": 150}
@@ -113,6 +125,17 @@ def truth_of(setting: Setting, folder: Path) -> Truth:
         record["seconds"],
         tuple(record["best_epochs"]),
     )
+
+
+def summary(n_seeds: int) -> str:
+    """What the cells of a table are."""
+    return "one seed" if n_seeds == 1 else f"mean over {n_seeds} seeds (range)"
+
+
+def cell(values: Sequence[float]) -> str:
+    """The mean of the seeds' values, and their range if there are several."""
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _trained(setting: Setting) -> dict[str, object]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gain_bases import base_of
-from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, truth_of
+from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, cell, summary, truth_of
 
 from cotrain.grouping import (
     DEFAULT_BACKENDS,
@@ -154,11 +154,10 @@ def _served(rows: np.ndarray, valid: GainTable, test: GainTable) -> float:
 
 
 def _print_table(case: str, seeds: list[dict[str, float]]) -> None:
-    print(f"\n{case}: regret in percent, mean over {len(seeds)} seeds (range)\n")
+    print(f"\n{case}, regret in percent, {summary(len(seeds))}\n")
     print("| three networks by | regret |\n|---|---|")
     for name in seeds[0]:
-        values = [figures[name] for figures in seeds]
-        print(f"| {name} | {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |")
+        print(f"| {name} | {cell([figures[name] for figures in seeds])} |")
     print(flush=True)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gain_bases import STAGES, base_of
-from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, truth_of
+from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, cell, summary, truth_of
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -136,12 +136,11 @@ def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 
 def _print_table(case: str, seeds: list[dict[str, Scores]]) -> None:
-    print(f"\n{case}: mean over {len(seeds)} seeds (range)\n")
+    print(f"\n{case}, {summary(len(seeds))}\n")
     print(f"| predictor | {' | '.join(COLUMNS)} |\n|{'---|' * (1 + len(COLUMNS))}")
     for name in seeds[0]:
-        columns = np.array([scores[name] for scores in seeds]).T
-        cells = [f"{np.mean(values):.2f} ({values.min():.2f} to {values.max():.2f})" for values in columns]
-        print(f"| {name} | {' | '.join(cells)} |")
+        columns = zip(*(scores[name] for scores in seeds), strict=True)
+        print(f"| {name} | {' | '.join(map(cell, columns))} |")
     print(flush=True)
 
 
