@@ -129,10 +129,8 @@ def test_the_sentence_holds_every_figure_that_is_defined():
         row(("a", "x"), "x", 1, 0),
     ]
     found = agreement(more)
-    assert (
-        f"correlate at {found.pearson:+.2f} (ranks {found.spearman:+.2f}, {found.within_task:+.2f} within"
-        in found.sentence
-    )
+    within = f"within tasks {found.within_task:+.2f}, ranks {found.within_task_spearman:+.2f}"
+    assert f"correlate at {found.pearson:+.2f} (ranks {found.spearman:+.2f}; {within})" in found.sentence
     assert f"networks: {found.task_mean_baseline:+.2f}" in found.sentence
 
 

@@ -58,6 +58,7 @@ class Agreement:
         pearson: Over all (network, task) entries; None where it is not defined, as are the others.
         spearman: The same of ranks, which single tasks with extreme gains do not rule.
         within_task: Mean over tasks of the correlation within the task: what the prediction knows about partners.
+        within_task_spearman: The same of ranks: whether the groups of a task are put in the right order.
         task_mean_baseline: Pearson of the task's mean gain in its other networks: what knowing only the task gives.
         n: Number of entries.
     """
@@ -65,6 +66,7 @@ class Agreement:
     pearson: float | None
     spearman: float | None
     within_task: float | None
+    within_task_spearman: float | None
     task_mean_baseline: float | None
     n: int
 
@@ -73,7 +75,8 @@ class Agreement:
         """The same in words."""
         if self.pearson is None or self.spearman is None or self.n < FEWEST_ENTRIES:
             return "There are too few networks to tell how well predictions agree with realised gains."
-        within = "" if self.within_task is None else f", {self.within_task:+.2f} within tasks"
+        ranks = "" if self.within_task_spearman is None else f", ranks {self.within_task_spearman:+.2f}"
+        within = "" if self.within_task is None else f"; within tasks {self.within_task:+.2f}{ranks}"
         mean = self.task_mean_baseline
         baseline = "" if mean is None else f" (each task's mean gain in its other networks: {mean:+.2f})"
         return (
