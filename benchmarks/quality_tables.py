@@ -40,7 +40,7 @@ def print_tables(folder: Path, titles: Mapping[str, str]) -> None:
         control = [results[EQUAL_WEIGHTS][seed] for seed in seeds]
         print(f"### {title}\n")
         print(
-            f"{len(seeds)} seeds. Equal weights: {_percent(_mean(control, 'epochs'))} mean accuracy,"
+            f"Seeds: {len(seeds)}. Equal weights: {_percent(_mean(control, 'epochs'))} mean accuracy,"
             f" {_percent(_worst(control))} of the worst task. Gradients of a pair of tasks conflicted in"
             f" {_percent(float(np.mean([run['conflict'] for run in control])), 0)} of the looks at them while these"
             " trained.\n"
