@@ -68,9 +68,10 @@ def trained(problem: Problem, method: str, seed: int) -> PreferenceModel:
 
 
 def _manifold(
-    problem: Problem, seed: int, *, init: str = "copy", form: str = "full", **options: object
+    problem: Problem, seed: int, *, init: str = "copy", form: str = "full", mixed_heads: bool = False, **options: Any
 ) -> PreferenceModel:
-    manifold = ParetoManifold(problem.make(0), problem.tasks, form, members=problem.members, init=init, seed=seed)
+    members = "all" if mixed_heads else problem.members
+    manifold = ParetoManifold(problem.make(0), problem.tasks, form, members=members, init=init, seed=seed)
     objective = ParetoObjective(manifold, seed=seed, **options)
     run_epochs(problem, manifold, objective.backward, seed)
     return manifold
