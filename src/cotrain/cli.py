@@ -103,33 +103,28 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
     return parser, commands
 
 
-def _add_study_arguments(parser: ArgumentParser) -> None:
+def _add_common_arguments(parser: ArgumentParser, what: str, folder: str) -> None:
+    """What studies and fronts have in common: their file of options, folder and targets."""
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument(
-        "--out", type=str, default=None, help="the study's folder (default: cotrain-DATA, or the next free)"
+        "--out", type=str, default=None, help=f"the {what}'s folder (default: {folder}, or the next free)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the study in the folder given with --out")
+    parser.add_argument("--resume", action="store_true", help=f"go on with the {what} in the folder given with --out")
     parser.add_argument(
         "--targets",
         type=list[str] | str | None,
         default=None,
         help="names of the targets: a,b,c, or [a, b, c] in YAML (default: all that a built-in data set has)",
     )
+
+
+def _add_study_arguments(parser: ArgumentParser) -> None:
+    _add_common_arguments(parser, "study", "cotrain-DATA")
     parser.add_class_arguments(StudyConfig, as_positional=True, as_group=False, skip={"targets"})
 
 
 def _add_front_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
-    parser.add_argument(
-        "--out", type=str, default=None, help="the front's folder (default: cotrain-front-DATA, or the next free)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the front in the folder given with --out")
-    parser.add_argument(
-        "--targets",
-        type=list[str] | str | None,
-        default=None,
-        help="names of the targets: a,b,c, or [a, b, c] in YAML (default: all that a built-in data set has)",
-    )
+    _add_common_arguments(parser, "front", "cotrain-front-DATA")
     parser.add_argument(
         "--groups",
         type=list[str] | str | None,

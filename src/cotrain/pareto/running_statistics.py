@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cotrain.batches import Samples, batches, count, map_tensors
 from cotrain.pareto.low_rank import plain
+from cotrain.pareto.members import stored
 from cotrain.pareto.preference import simplex_lattice
 from cotrain.pareto.template import NORMS
 
@@ -42,7 +43,7 @@ class RunningStatistics(nn.Module):
         super().__init__()
         self.names = tuple(names)
         for name in names:
-            self.register_buffer(name.replace(".", "/"), module.get_buffer(name).detach().clone(), persistent=False)
+            self.register_buffer(stored(name), module.get_buffer(name).detach().clone(), persistent=False)
         self.divisions: int | None = None
         self.at_anchors: dict[str, Tensor] = {}
 
@@ -50,7 +51,7 @@ class RunningStatistics(nn.Module):
         """Copies for a forward pass in training mode to write to; whatever was learnt before is now out of date."""
         if self.names:
             self.divisions, self.at_anchors = None, {}
-        return {name: self.get_buffer(name.replace(".", "/")).clone() for name in self.names}
+        return self.scratch_copies()
 
     def at(self, preference: Tensor) -> Statistics:
         """Interpolated at a preference [K].
@@ -70,7 +71,7 @@ class RunningStatistics(nn.Module):
             raise ValueError("Running statistics belong to one preference. Got one preference per sample.")
         rows, shares = surrounding_anchors(preference, self.divisions)
         # Of the dtype and device that the manifold has been moved to since.
-        likes = {name: self.get_buffer(name.replace(".", "/")) for name in self.names}
+        likes = {name: self.get_buffer(stored(name)) for name in self.names}
         return {name: _mean(stack[rows].to(likes[name]), shares) for name, stack in self.at_anchors.items()}
 
     def calibrate(self, manifold: "ParetoManifold", samples: Samples, divisions: int | None, most: int) -> None:
@@ -114,7 +115,7 @@ class RunningStatistics(nn.Module):
 
     def scratch_copies(self) -> Statistics:
         """As `scratch`, without forgetting anything."""
-        return {name: self.get_buffer(name.replace(".", "/")).clone() for name in self.names}
+        return {name: self.get_buffer(stored(name)).clone() for name in self.names}
 
     def get_extra_state(self) -> dict[str, Any]:
         """What was learnt, for the `state_dict`."""
