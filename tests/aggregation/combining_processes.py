@@ -1,11 +1,6 @@
 """What two real processes do: train one network together by several ways to combine gradients."""
 
-import os
-import warnings
-from pathlib import Path
-
 import torch
-import torch.distributed as dist
 from linear_losses import MIXED, Net, make
 from torch.nn.parallel import DistributedDataParallel
 
@@ -64,28 +59,6 @@ def skipped(rank):
     return aggregation.skipped_steps
 
 
-def launch(_, folder):
-    """Entry of the first process: it loads everything, and only then becomes two, which saves the second loading."""
-    context = torch.multiprocessing.get_context("fork")  # nothing was computed yet, so no thread is left behind
-    processes = [context.Process(target=run, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-
-
-def run(rank, folder):
-    """One of the two; the first writes what all found."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        found = {**{name: train(name, rank) for name in WAYS}, "skipped": skipped(rank)}
-        gathered = [None, None]
-        dist.all_gather_object(gathered, found)
-        if rank == 0:
-            torch.save(gathered, Path(folder) / "found.pt")
-    finally:
-        dist.destroy_process_group()
+def work(rank):
+    """All that one of the two processes does."""
+    return {**{name: train(name, rank) for name in WAYS}, "skipped": skipped(rank)}

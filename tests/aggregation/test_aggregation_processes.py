@@ -1,13 +1,12 @@
 import pytest
 import torch
-from combining_processes import WAYS, launch, train
+from combining_processes import WAYS, train, work
+from two_processes import found_by_two
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(launch, args=(str(folder),), nprocs=1, daemon=False)
-    return torch.load(folder / "found.pt", weights_only=False)
+    return found_by_two(work, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("name", WAYS)

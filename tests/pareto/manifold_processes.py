@@ -1,9 +1,5 @@
 """What two real processes do: train one manifold together, and meet a loss that is not finite in one of them."""
 
-import os
-import warnings
-from pathlib import Path
-
 import torch
 import torch.distributed as dist
 from wrapped_modules import PAIR, apart, mlp
@@ -53,28 +49,6 @@ def diverged(rank):
     return "", False
 
 
-def launch(_, folder):
-    """Entry of the first process: it loads everything, and only then becomes two, which saves the second loading."""
-    context = torch.multiprocessing.get_context("fork")  # nothing was computed yet, so no thread is left behind
-    processes = [context.Process(target=run, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-
-
-def run(rank, folder):
-    """One of the two; the first writes what both found."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        found = {**{form: train(form, rank) for form in WAYS}, "diverged": diverged(rank)}
-        gathered = [None, None]
-        dist.all_gather_object(gathered, found)
-        if rank == 0:
-            torch.save(gathered, Path(folder) / "found.pt")
-    finally:
-        dist.destroy_process_group()
+def work(rank):
+    """All that one of the two processes does."""
+    return {**{form: train(form, rank) for form in WAYS}, "diverged": diverged(rank)}
