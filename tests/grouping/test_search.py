@@ -164,6 +164,29 @@ def test_only_candidates_are_trained_and_all_of_them_mean_the_optimum_among_them
     assert found.grouping.value == pytest.approx(select_groups(truth.rows(rows), budget=3, kappa=0).value)
 
 
+def test_a_search_that_grows_finds_what_its_first_candidates_lack():
+    tasks = tuple("abcdefgh")
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        few = [tuple(sorted(rng.permutation(tasks)[: rng.integers(2, 5)].tolist())) for _ in range(31)]
+        truth = Trainer(tasks, seed).truth()
+        best = select_groups(truth, budget=3, kappa=0.0, max_size=4)
+        picks = {tuple(sorted(group.trains)) for group in best.groups}
+        found = {
+            grow: search_groups(
+                Trainer(tasks, seed), lambda table, truth=truth: truth, tasks=tasks, budget=3, trainings=24,
+                candidates=few, grow=grow, max_size=4, tolerance=0.0,
+            )
+            for grow in (False, True)
+        }  # fmt: skip
+        trained = {grow: {g for done in one.rounds for g in done.trained} for grow, one in found.items()}
+        assert trained[False] <= {*few, *((task,) for task in tasks)}
+        assert max(map(len, trained[True])) <= 4
+        assert not picks <= {*few}
+        assert picks <= trained[True]
+        assert found[True].grouping.value == pytest.approx(best.value)
+
+
 def test_it_stops_when_nothing_promises_to_change_the_choice():
     trainer = Trainer()
     found = search(trainer, trainings=60, tolerance=0.05)

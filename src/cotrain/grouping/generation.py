@@ -16,6 +16,7 @@ from cotrain.grouping.cover import TIE, exchange
 from cotrain.grouping.covering import covering
 from cotrain.grouping.gains import BoolArray, FloatArray
 from cotrain.grouping.legal_groups import legal, repaired, task_blocks
+from cotrain.grouping.neighbours import toggled
 from cotrain.grouping.program import NOT_SERVED, Program, largest_worth
 from cotrain.grouping.relaxation import PRICE_TOLERANCE, near_prices, reduced_values
 
@@ -24,9 +25,6 @@ SEEDS = 20
 
 STEPS = 6
 """Moves between two solves for new prices; prices age as the groups improve."""
-
-MOST_TASKS_TO_SWAP = 40
-"""Exchanges are quadratic in number; for more tasks an addition and a drop in two steps have to do."""
 
 MOST_CANDIDATES = 5_000
 """The pool keeps at most this many predicted groups: the best at the current prices."""
@@ -141,7 +139,7 @@ class _Search:
         for step in range(STEPS):
             if time.monotonic() > self.deadline:
                 break
-            near = legal(_neighbours(seeds, blocks, swap=step == 0), self.constraints, tasks)
+            near = legal(toggled(seeds, blocks, swap=step == 0), self.constraints, tasks)
             if len(near) == 0:
                 break
             tried = self.valuer.value(in_order(near))
@@ -165,12 +163,3 @@ def _rows_of(some: Pool, pool: Pool) -> NDArray[np.intp]:
     """Where each of some candidates stands in a pool that holds them."""
     same = (pool.members == some.members[:, None]).all(axis=2) & (pool.cost == some.cost[:, None])
     return np.asarray((same & (pool.labels == some.labels[:, None])).argmax(axis=1))
-
-
-def _neighbours(groups: BoolArray, blocks: BoolArray, *, swap: bool) -> BoolArray:
-    """[m, T], all groups that differ by one block of tasks, or also by one block exchanged for another."""
-    toggle = blocks
-    if swap and len(blocks) <= MOST_TASKS_TO_SWAP:
-        first, second = np.triu_indices(len(blocks), 1)
-        toggle = np.concatenate([toggle, toggle[first] | toggle[second]])
-    return (groups[:, None, :] ^ toggle[None]).reshape(-1, groups.shape[1])

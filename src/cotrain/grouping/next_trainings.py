@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from cotrain.grouping.costs import Costs, CostTable
 from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, membership
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.measured_losses import MeasuredLosses, Names
+from cotrain.grouping.neighbours import one_task_apart
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
 from cotrain.grouping.selection import select_groups
 from cotrain.grouping.table import GainTable
@@ -37,6 +38,10 @@ groups have taught is too sure; with the last trainings there is nothing to expl
 networks after 20 trainings had a validation gain of .115 without, .134 like this, .138 with 4 throughout; on planted
 tasks the loss to the best choice fell by a quarter from 1 to 3. On the tables of Standley et al. 4 throughout wasted
 the last two trainings on groups of nearly all tasks."""
+
+GROWTH_STEPS = 3
+"""Times per round that the neighbours of the best choice become candidates. Each costs a choice, and a later round goes
+on where the last one stopped."""
 
 OUT_OF_REACH = 2.0
 """Times the budget: what a task alone costs that was not trained alone, where only trained groups may be chosen."""
@@ -104,6 +109,20 @@ class Wishes:
     def by_mean(self, model: GainModel) -> Grouping:
         """The best choice if every prediction were true."""
         return self._select(self._of_candidates(model), self.costs)
+
+    def grown(self, model: GainModel) -> Wishes:
+        """The same with more candidates: the neighbours of the best choice, of the better one among them, and so on."""
+        if self.candidates is None:
+            return self
+        wishes = self
+        for _ in range(GROWTH_STEPS):
+            chosen = [group.trains for group in wishes.by_mean(model).groups]
+            known = frozenset(wishes.candidates or ())
+            near = [group for group in one_task_apart(chosen, model.tasks, self.max_size) if group not in known]
+            if not near:
+                break
+            wishes = replace(wishes, candidates=(*(wishes.candidates or ()), *near))
+        return wishes
 
     def among_trained(self, losses: MeasuredLosses) -> Grouping | None:
         """The best choice of trained groups; None if they do not cover all tasks within the budget."""

@@ -82,6 +82,7 @@ def search_groups(
     weights: Weights | None = None,
     constraints: Constraints | None = None,
     candidates: Groups | None = None,
+    grow: bool = False,
     log: Path | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -117,6 +118,8 @@ def search_groups(
         constraints: As in `select_groups`; what is trained to learn may break them.
         candidates: The only groups of two or more tasks that may be trained, such as those of a published table.
             None: all groups.
+        grow: Only begin with the candidates: before every round the groups one task apart from the best choice
+            (`one_task_apart`) become candidates too. For more groups than can be predicted.
         log: A file to which every training is added; an interrupted search that is started again with it takes the
             same way without training anything twice.
         seed: Decides the random groups.
@@ -155,6 +158,8 @@ def search_groups(
     settled = False
     while losses.spent < trainings and not settled:
         model = OpenSingles(backend(losses.table()), losses.alone)
+        if grow:
+            wishes = wishes.grown(model)
         left = trainings - losses.spent
         picks = wishes.next(model, losses, acquisition, batch=min(batch, left), left=left, rng=rng)
         settled = not picks.groups or picks.expected < tolerance * wishes.scale(model)

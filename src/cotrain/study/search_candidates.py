@@ -1,4 +1,4 @@
-"""The groups that a study's search considers, where there are too many to predict all of them."""
+"""The groups that a study's search begins with, where there are too many to predict all of them."""
 
 from collections.abc import Sequence
 

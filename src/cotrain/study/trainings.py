@@ -68,6 +68,7 @@ def train_to_learn(folder: StudyFolder, setting: Setting, identity: object, prog
                 candidates=search_candidates(
                     tasks, setting.config.budget, setting.config.max_size, setting.config.seed
                 ),
+                grow=True,
                 log=log,
                 seed=setting.config.seed,
             )
