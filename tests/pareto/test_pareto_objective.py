@@ -1,5 +1,6 @@
 import copy
 import io
+import pickle
 import warnings
 from itertools import permutations
 
@@ -359,7 +360,7 @@ def test_small_chunks_warn_only_where_batch_norm_sees_them():
         ({"ordering": 1.0, "split": False, "balance": "gradients"}, "take 'means'"),
         ({"smoothness": 0.0}, "smoothness must be positive"),
         ({"rays": 0}, "rays must be at least 1"),
-        ({"concentration": 0.0}, "concentration must be positive"),
+        ({"concentration": 0.0}, "concentration must be a positive number"),
         ({"corners": 1.5}, "from 0 to 1"),
         ({"tasks": PAIR[:1]}, "must be the manifold's"),
     ],
@@ -409,3 +410,18 @@ class _Unsqueezed(nn.Module):
     def forward(self, inputs):
         first, activation, convolution, last = self.layers
         return last(convolution(activation(first(inputs)).unsqueeze(1)).squeeze(1))
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_nothing_grows_with_the_number_of_steps(split):
+    manifold, batch = problem()
+    objective = ParetoObjective(manifold, split=split)
+
+    def size_after(steps):
+        for _ in range(steps):
+            objective.backward(batch)
+        return len(pickle.dumps(vars(objective), pickle.HIGHEST_PROTOCOL))
+
+    first = size_after(8)
+    # The generator's state and the turn of the corners are numbers of varying length.
+    assert size_after(64) < first + 64

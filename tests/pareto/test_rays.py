@@ -50,6 +50,30 @@ def test_two_names_have_one_ray_in_each_quantile(concentration):
         assert (found <= bounds[1:] + 1e-6).all()
 
 
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_every_name_may_have_a_concentration_of_its_own(kind):
+    draw = sampler(2, 5, concentration=kind([0.5, 3.0]), corners=0).draw
+    bounds = beta.ppf(np.linspace(0, 1, 6), 0.5, 3.0)
+    for _ in range(20):
+        found = np.sort(draw()[:, 0].double().numpy())
+        assert (bounds[:-1] - 1e-6 <= found).all()
+        assert (found <= bounds[1:] + 1e-6).all()
+    draw = sampler(3, 300, concentration=kind([0.5, 3.0, 1.0]), corners=0).draw
+    mean = torch.stack([draw() for _ in range(20)]).mean((0, 1))
+    torch.testing.assert_close(mean, torch.tensor([0.5, 3.0, 1.0]) / 4.5, atol=0.02, rtol=0)
+
+
+def test_equal_concentrations_are_one():
+    one, three = (sampler(3, 6, concentration=value).draw() for value in (0.4, [0.4] * 3))
+    assert torch.equal(one, three)
+
+
+@pytest.mark.parametrize("concentration", [0.0, -1.0, float("nan"), [1.0, 2.0], [1.0, 2.0, 0.0]])
+def test_a_concentration_that_is_none_is_named(concentration):
+    with pytest.raises(ValueError, match="a positive number, or one for each of 3 names"):
+        sampler(3, 4, concentration=concentration)
+
+
 def test_more_names_have_all_rotations_of_a_draw():
     draw = sampler(4, 8, corners=0).draw
     for _ in range(5):

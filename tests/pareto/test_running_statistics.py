@@ -129,6 +129,28 @@ def test_they_go_with_the_state(assert_same):
     assert_same(other.eval()(features(4), [0.33, 0.67]), manifold.eval()(features(4), [0.33, 0.67]))
 
 
+def test_a_frozen_layer_keeps_the_statistics_that_it_came_with(tmp_path):
+    module = mlp(norm=True)
+    module.trunk[1].running_mean.normal_()
+    module.trunk[1].eval()
+    assert module.training
+    manifold = apart(ParetoManifold(module, PAIR, members="all"))
+    assert manifold.statistics.names == ()
+    corner = torch.tensor([1.0, 0.0])
+    inputs = data()[0]
+    trained = manifold(inputs, corner)
+    manifold.eval()
+    assert torch.equal(manifold(inputs, corner), trained)
+    point = manifold.export(corner)
+    assert torch.equal(point(inputs), trained)
+    assert torch.equal(point.trunk[1].running_mean, module.trunk[1].running_mean)
+
+    path, anew = tmp_path / "frozen.safetensors", mlp(norm=True).eval()
+    manifold.save(path)
+    assert torch.equal(ParetoManifold.load(path, anew)(inputs, corner), trained)
+    assert not any(layer.training for layer in anew.modules())
+
+
 def test_one_preference_per_sample_has_no_statistics():
     manifold = ParetoManifold(mlp(norm=True), PAIR, "lora", members="trunk.4.weight|trunk.4.bias", rank=1)
     manifold.calibrate(data(64))

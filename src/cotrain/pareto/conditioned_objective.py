@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from cotrain.pareto.preference_model import PreferenceModel
-from cotrain.pareto.rays import RaySampler
+from cotrain.pareto.rays import Concentration, RaySampler
 from cotrain.task import Batch
 
 __all__ = ["ConditionedObjective"]
@@ -20,12 +20,12 @@ class ConditionedObjective:
         model: `Cosmos`, `ParetoHypernetwork`, or any other model of a preference that can be differentiated.
         similarity: lambda. 0 for a hypernetwork with linear scalarisation; COSMOS uses 8 on Census and MultiMNIST, and
             without it collapses.
-        concentration: Of the Dirichlet distribution of the preferences (published: 1).
+        concentration: Of the Dirichlet distribution of the preferences, a number or one for each name (published: 1).
         seed: Of the preferences.
     """
 
     def __init__(
-        self, model: PreferenceModel, *, similarity: float = 0.0, concentration: float = 1.0, seed: int = 0
+        self, model: PreferenceModel, *, similarity: float = 0.0, concentration: Concentration = 1.0, seed: int = 0
     ) -> None:
         self.model = model
         self.similarity = similarity

@@ -1,7 +1,8 @@
 """A manifold as one safetensors file: tensors by name, and everything else that it needs as JSON metadata."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def save(manifold: "ParetoManifold", path: Path) -> None:
         "members": list(manifold.member_names),
         "parameters": {name: list(shape) for name, shape in manifold.template.parameter_names.items()},
         "buffers": list(manifold.template.buffer_names),
+        "frozen": manifold.template.frozen,
         "divisions": manifold.statistics.divisions,
         "tasks": [_described(task) for task in manifold.tasks],
     }
@@ -58,14 +60,15 @@ def load(cls: "type[ParetoManifold]", path: Path, module: nn.Module, tasks: Task
         name: [task for task, share in zip(tasks.names, row, strict=True) if share > 0]
         for name, row in zip(about["names"], about["shares"], strict=True)
     }
-    manifold = cls(
-        module,
-        tasks,
-        about["form"],
-        members=lambda name: name in taking_part,
-        rank=about["rank"] or 1,
-        groups=groups,
-    )
+    with _frozen(module, about["frozen"]):
+        manifold = cls(
+            module,
+            tasks,
+            about["form"],
+            members=lambda name: name in taking_part,
+            rank=about["rank"] or 1,
+            groups=groups,
+        )
     state = {name: value for name, value in tensors.items() if not name.startswith(ANCHORS)}
     wanted = {name: value.shape for name, value in _tensors(manifold.state_dict()).items()}
     if wanted != {name: value.shape for name, value in state.items()}:
@@ -83,6 +86,20 @@ def load(cls: "type[ParetoManifold]", path: Path, module: nn.Module, tasks: Task
         }
     )
     return manifold.eval()
+
+
+@contextmanager
+def _frozen(module: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """The module in training mode but for some layers; as before afterwards."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.train()
+    for name in names:
+        module.get_submodule(name).training = False
+    try:
+        yield
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from cotrain.pareto.manifold import ParetoManifold
 from cotrain.pareto.mixture import Mixture
 from cotrain.pareto.ordering import ordering_penalty
 from cotrain.pareto.ray_losses import ray_losses
-from cotrain.pareto.rays import RaySampler, default_concentration
+from cotrain.pareto.rays import Concentration, RaySampler, default_concentration
 from cotrain.pareto.scalarization import Scalarization, scalarized
 from cotrain.task import Batch, Task, as_tasks
 
@@ -48,7 +48,8 @@ class ParetoObjective:
         tasks: Its tasks; None for the manifold's own.
         rays: W preferences per step.
         split: See above.
-        concentration: Of the Dirichlet distribution of the rays; None for 1 (two names), 2 / K (more).
+        concentration: Of the Dirichlet distribution of the rays, a number or one for each name; None for 1 (two names),
+            2 / K (more).
         stratified: Whether random rays of a step are spread evenly; see `RaySampler`.
         corners: The share of rays on corners and edges, in turn. Without them the corners come out of order.
         balance: What a loss is divided by before it is weighted: "means", its running mean; "gradients", the norm of
@@ -73,7 +74,7 @@ class ParetoObjective:
         *,
         rays: int = 4,
         split: bool = True,
-        concentration: float | None = None,
+        concentration: Concentration | None = None,
         stratified: bool = True,
         corners: float = 0.25,
         balance: Balance = "means",

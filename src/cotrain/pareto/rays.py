@@ -1,7 +1,7 @@
 """Which preferences a training step looks at: random rays that cover the simplex evenly, and its corners too."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 from torch import Tensor
 
-__all__ = ["RaySampler", "default_concentration"]
+__all__ = ["Concentration", "RaySampler", "default_concentration"]
+
+Concentration: TypeAlias = float | Sequence[float] | Tensor
+"""Of a Dirichlet distribution: one number for all names, or one for each, the larger the likelier."""
 
 
 def default_concentration(n_knobs: int) -> float:
@@ -28,7 +31,8 @@ class RaySampler:
     Args:
         n_knobs: K entries of a preference.
         rays: W preferences per step.
-        concentration: Of the symmetric Dirichlet distribution.
+        concentration: Of the Dirichlet distribution. Rays over more than two names are spread only if all are alike:
+            a rotation would give one name's share to another.
         stratified: Whether random rays are spread as above, or independent.
         corners: The share of rays on corners and edges.
         seed: Of everything drawn.
@@ -38,16 +42,20 @@ class RaySampler:
     """
 
     def __init__(
-        self, n_knobs: int, rays: int, *, concentration: float, stratified: bool, corners: float, seed: int
+        self, n_knobs: int, rays: int, *, concentration: Concentration, stratified: bool, corners: float, seed: int
     ) -> None:
         if rays < 1:
             raise ValueError(f"rays must be at least 1. Got {rays}.")
-        if not concentration > 0:
-            raise ValueError(f"concentration must be positive. Got {concentration}.")
+        values = np.asarray(torch.as_tensor(concentration, dtype=torch.float64).cpu())
+        if values.shape not in ((), (n_knobs,)) or not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(
+                f"concentration must be a positive number, or one for each of {n_knobs} names. Got {concentration}."
+            )
         if not 0 <= corners <= 1:
             raise ValueError(f"corners is the share of rays on corners and edges, from 0 to 1. Got {corners}.")
         self._n_knobs, self._rays = n_knobs, rays
-        self._concentration, self._stratified, self._corners = concentration, stratified, corners
+        self._concentration = np.broadcast_to(values, n_knobs)
+        self._stratified, self._corners = stratified, corners
         self._generator = np.random.default_rng(seed)
         self._owed = 0.0
         self._turn = 0
@@ -87,12 +95,13 @@ class RaySampler:
     def _inner(self, number: int) -> NDArray[np.float64]:
         if number == 0 or self._n_knobs == 1:
             return np.ones((number, self._n_knobs))
-        if not self._stratified:
-            return self._generator.dirichlet([self._concentration] * self._n_knobs, size=number)
+        alike = self._n_knobs == 2 or len(set(self._concentration.tolist())) == 1
+        if not (self._stratified and alike):
+            return self._generator.dirichlet(self._concentration, size=number)
         if self._n_knobs == 2:
             quantiles = (np.arange(number) + self._generator.random(number)) / number
-            first = betaincinv(self._concentration, self._concentration, quantiles)
+            first = betaincinv(self._concentration[0], self._concentration[1], quantiles)
             return np.stack([first, 1 - first], axis=1)
-        draws = self._generator.dirichlet([self._concentration] * self._n_knobs, size=-(-number // self._n_knobs))
+        draws = self._generator.dirichlet(self._concentration, size=-(-number // self._n_knobs))
         rotations = [np.roll(draw, shift) for draw in draws for shift in self._generator.permutation(self._n_knobs)]
         return np.stack(rotations[:number])

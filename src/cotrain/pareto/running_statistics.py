@@ -106,11 +106,11 @@ class RunningStatistics(nn.Module):
     def _network(self, manifold: "ParetoManifold", weights: Mapping[str, Tensor]) -> nn.Module:
         tensors = {name: plain(value) for name, value in weights.items()}
         network = manifold.template.build({**tensors, **manifold.fixed_by_name(), **self.scratch_copies()})
-        for layer in network.modules():
-            if isinstance(layer, NORMS) and layer.track_running_stats:
-                layer.reset_running_stats()
-                layer.momentum = None  # the average over all batches, each with the same weight
-                layer.train()
+        for layer in {network.get_submodule(name.rpartition(".")[0]) for name in self.names}:
+            assert isinstance(layer, NORMS)
+            layer.reset_running_stats()
+            layer.momentum = None  # the average over all batches, each with the same weight
+            layer.train()
         return network
 
     def scratch_copies(self) -> Statistics:

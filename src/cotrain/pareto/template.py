@@ -24,7 +24,8 @@ class Template:
     copy of the structure.
 
     Args:
-        module: Any module; it is copied, and stays as it is. Parameters and buffers are not copied.
+        module: Any module; it is copied, and stays as it is. Parameters and buffers are not copied. Layers in eval mode
+            while it is in training mode stay so.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -34,6 +35,8 @@ class Template:
         }
         blanks |= {id(value): torch.empty_like(value, device="meta") for value in module.buffers()}
         self._module: nn.Module = copy.deepcopy(module, blanks)
+        # Such as BatchNorm with the statistics of its pretraining.
+        self.frozen = [name for name, layer in module.named_modules() if module.training and not layer.training]
         self.parameter_names = {name: tuple(value.shape) for name, value in module.named_parameters()}
         self.buffer_names = tuple(name for name, _ in module.named_buffers())
         # Resolved once: functional_call would look for tied tensors anew at every call (a third of its time).
@@ -42,11 +45,11 @@ class Template:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """The names of running statistics: buffers of normalising layers."""
+        """The names of running statistics: buffers of normalising layers that are not frozen in eval mode."""
         return tuple(
             f"{prefix}.{name}".lstrip(".")
             for prefix, layer in self._module.named_modules()
-            if isinstance(layer, NORMS) and layer.track_running_stats
+            if isinstance(layer, NORMS) and layer.track_running_stats and prefix not in self.frozen
             for name, _ in layer.named_buffers(recurse=False)
         )
 
@@ -60,6 +63,8 @@ class Template:
         module = self._copy_of_thread()
         if module.training != training:
             module.train(training)
+            for name in self.frozen:
+                module.get_submodule(name).eval()
         named = {alias: tensors[name] for alias, name in self._aliases.items()}
         outputs: Outputs = functional_call(module, named, (inputs,), tie_weights=False)
         return outputs
