@@ -42,9 +42,19 @@ def test_losses_and_slopes_are_those_of_the_weighted_samples(loss):
         return weights @ of_sample
 
     _, slopes = fit_sums(task, draws)
+    of_task = held_out(task, draws)
+    np.testing.assert_allclose(of_task.losses(steps), [plain(step, draws.weights[0]) for step in steps], rtol=1e-9)
+    moves = rng.normal(size=(4, 6, 3))
+    for size in (0.1, 0.01):
+        moved = steps + size * moves
+        expected = [
+            [plain(step, weights) for step in one] for one, weights in zip(moved, draws.weights[1:], strict=True)
+        ]
+        # The third derivative of a logistic loss is at most 1/10.
+        farthest = np.abs(size * moves @ h.T).max()
+        error = np.abs(of_task.redrawn(steps, moved) - expected).max()
+        assert error < (1e-12 if loss == "squared" else farthest**3 / 60)
     for draw, weights in enumerate(draws.weights):
-        expected = [plain(step, weights) for step in steps]
-        np.testing.assert_allclose(held_out(task, draws).losses(steps, draw), expected, rtol=1e-9)
         numeric = [-(plain(step, weights) - plain(-step, weights)) / 2e-5 for step in 1e-5 * np.eye(3)]
         np.testing.assert_allclose(slopes[draw], numeric, rtol=1e-4, atol=1e-6)
 
@@ -61,4 +71,4 @@ def test_outputs_of_any_size_overflow_nowhere():
     curvature, slope = fit_sums(task, draws)
     assert (curvature == 0).all()
     assert (slope == 0).all()
-    np.testing.assert_allclose(held_out(task, draws).losses(np.array([[0.0], [4000.0]]), 0), [0, 1000])
+    np.testing.assert_allclose(held_out(task, draws).losses(np.array([[0.0], [4000.0]])), [0, 1000])
