@@ -1,7 +1,8 @@
 """The ways to a front that the Pareto benchmarks compare, each from the same network, batches and optimizer.
 
 A training is `epochs` passes over the training samples in the order of its seed, with Adam; the last epoch counts, and
-nothing is tuned. "manifold" is this library's default; "full rays" is Pareto Manifold Learning as its paper states it;
+nothing is tuned. "averaged" trainings end with the running mean of the weights over about 1,000 steps instead of the
+last weights. "manifold" is this library's default; "full rays" is Pareto Manifold Learning as its paper states it;
 "as released" is that with the sign of the ordering penalty as in its published code, which is reversed.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cotrain import Batch, TaskSet
 from cotrain.aggregation import named
@@ -34,6 +36,7 @@ AGGREGATION = "single point: "
 GRID = 11
 """Networks of the method that trains one per preference."""
 PUBLISHED_ORDERING = 5.0
+AVERAGE_DECAY = 0.999
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ def trained(problem: Problem, method: str, seed: int) -> PreferenceModel:
 
 
 def _manifold(
-    problem: Problem, seed: int, *, init: str = "copy", form: str = "full", mixed_heads: bool = False, **options: Any
-) -> PreferenceModel:
+    problem: Problem, seed: int, *, init: str = "copy", form: str = "full", mixed_heads: bool = False,
+    averaged: bool = False, **options: Any,
+) -> PreferenceModel:  # fmt: skip
     members = "all" if mixed_heads else problem.members
     manifold = ParetoManifold(problem.make(0), problem.tasks, form, members=members, init=init, seed=seed)
     objective = ParetoObjective(manifold, seed=seed, **options)
-    run_epochs(problem, manifold, objective.backward, seed)
+    run_epochs(problem, manifold, objective.backward, seed, averaged=averaged)
     return manifold
 
 
@@ -123,18 +127,19 @@ def _one_per_preference(problem: Problem, seed: int) -> PreferenceModel:
     return SeparateNetworks(networks, problem.tasks, preferences)
 
 
-def _equal_weights(problem: Problem, seed: int) -> PreferenceModel:
+def _equal_weights(problem: Problem, seed: int, *, averaged: bool = False) -> PreferenceModel:
     equal = torch.full((len(problem.tasks),), 1 / len(problem.tasks))
-    return SeparateNetworks([_weighted(problem, equal, seed)], problem.tasks, equal.unsqueeze(0))
+    network = _weighted(problem, equal, seed, averaged=averaged)
+    return SeparateNetworks([network], problem.tasks, equal.unsqueeze(0))
 
 
-def _weighted(problem: Problem, weights: Tensor, seed: int) -> nn.Module:
+def _weighted(problem: Problem, weights: Tensor, seed: int, *, averaged: bool = False) -> nn.Module:
     network = problem.make(0)
 
     def backward(batch: Batch) -> None:
         (problem.tasks.losses(network(batch.inputs), batch.targets) * weights).sum().backward()
 
-    run_epochs(problem, network, backward, seed)
+    run_epochs(problem, network, backward, seed, averaged=averaged)
     return network
 
 
@@ -145,9 +150,12 @@ def _single_point(problem: Problem, name: str, seed: int) -> PreferenceModel:
     return SeparateNetworks([network], problem.tasks, equal)
 
 
-def run_epochs(problem: Problem, model: nn.Module, backward: Callable[[Batch], object], seed: int) -> None:
+def run_epochs(
+    problem: Problem, model: nn.Module, backward: Callable[[Batch], object], seed: int, *, averaged: bool = False
+) -> None:
     """Train in place, in the order of the seed; `backward` fills `.grad` from a batch."""
     optimizer = adam(problem.rate)(model.parameters())
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY)) if averaged else None
     model.train()
     for epoch in range(problem.epochs):
         order = epoch_order(len(problem.train[0]), seed, epoch)
@@ -155,11 +163,17 @@ def run_epochs(problem: Problem, model: nn.Module, backward: Callable[[Batch], o
             optimizer.zero_grad()
             backward(batch)
             optimizer.step()
+            if mean is not None:
+                mean.update_parameters(model)
+    if mean is not None:
+        model.load_state_dict(mean.module.state_dict())
     model.eval()
 
 
 METHODS: Mapping[str, Callable[[Problem, int], PreferenceModel]] = {
     "manifold": lambda problem, seed: _manifold(problem, seed),
+    "manifold, averaged": lambda problem, seed: _manifold(problem, seed, averaged=True),
+    "equal weights, averaged": lambda problem, seed: _equal_weights(problem, seed, averaged=True),
     "manifold, no corner rays": lambda problem, seed: _manifold(problem, seed, corners=0.0),
     "manifold, independent members": lambda problem, seed: _manifold(problem, seed, init="independent"),
     "manifold, mixed heads": lambda problem, seed: _manifold(problem, seed, mixed_heads=True),
