@@ -4,6 +4,7 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from wrapped_modules import PAIR, Tied, apart, batch_for, features, mlp, tokens
 
 from cotrain.pareto import ParetoManifold, ParetoObjective
@@ -156,3 +157,17 @@ def test_a_module_used_twice_and_tied_trains():
     manifold = ParetoManifold(Tied(), PAIR)
     ParetoObjective(manifold, rays=2).backward(batch_for(tokens()))
     assert all(value.grad is not None for value in manifold.parameters())
+
+
+def test_an_average_of_weights_is_a_manifold():
+    manifold = apart(ParetoManifold(mlp(), PAIR))
+    mean = AveragedModel(manifold)
+    points, preference = [], {"first": 0.3, "second": 0.7}
+    for step in range(3):
+        with torch.no_grad():
+            for value in manifold.parameters():
+                value += step * torch.randn_like(value)
+        mean.update_parameters(manifold)
+        points.append(manifold.export(preference).state_dict())
+    for name, value in mean.module.export(preference).state_dict().items():
+        torch.testing.assert_close(value, torch.stack([point[name] for point in points]).mean(0))
