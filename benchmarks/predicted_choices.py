@@ -9,19 +9,14 @@ Trainings are kept in the folder, figures in the file: what is there is not comp
 is begun after that time. Then the same command goes on where it stopped.
 """
 
-import argparse
-import json
-import time
-import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from gain_bases import base_of
-from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, cell, summary, truth_of
+from gain_cases import run_cases
+from gain_trainings import Setting, Truth, cell, summary
 
 from cotrain.grouping import (
     DEFAULT_BACKENDS,
@@ -42,35 +37,12 @@ CHOSEN, TRAININGS, DRAWS, COVERS = 3, 15, 5, 1_000
 
 def main() -> None:
     """Compute what is not in the file, and print a table per case."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where the trainings are kept")
-    parser.add_argument("--json", type=Path, required=True, help="where the figures are kept")
-    parser.add_argument("--data", nargs="+", choices=DATA, default=["fashion"])
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["mlp"])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no seed after so many minutes")
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    end = time.monotonic() + 60 * chosen.minutes
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
-    for data, network, rows in product(chosen.data, chosen.network, chosen.rows):
-        case = found.setdefault(f"{data}, {network}, {rows} rows, {EPOCHS[data]} epochs", {})
-        for seed in chosen.seeds:
-            if str(seed) in case or time.monotonic() > end:
-                continue
-            setting = Setting(data, network, rows, seed, EPOCHS[data])
-            truth = truth_of(setting, chosen.folder)
-            case[str(seed)] = _regrets(truth, base_of(setting, truth.groups, chosen.folder).gains["stages"])
-            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, seeds in found.items():
-        if seeds:
-            _print_table(name, list(seeds.values()))
+    run_cases(__doc__, _regrets, _print_table)
 
 
-def _regrets(truth: Truth, linearized: GainTable) -> dict[str, float]:
+def _regrets(setting: Setting, truth: Truth, folder: Path) -> dict[str, float]:
     """By way of choosing, the regret in percent."""
+    linearized = base_of(setting, truth.groups, folder).gains["stages"]
     valid, test = truth.table("valid"), truth.table("test")
     singles = len(truth.tasks)
     optimum = _sum_of_losses(select_groups(test, budget=CHOSEN, kappa=0.0), test, test)

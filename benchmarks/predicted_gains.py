@@ -10,19 +10,14 @@ Trainings are kept in the folder, scores in the file: what is there is not compu
 begun after that time. Then the same command goes on where it stopped.
 """
 
-import argparse
-import json
-import time
-import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from gain_bases import STAGES, base_of
-from gain_trainings import DATA, EPOCHS, NETWORKS, Setting, Truth, cell, summary, truth_of
+from gain_cases import run_cases
+from gain_trainings import Setting, Truth, cell, summary
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -36,33 +31,8 @@ Scores = tuple[float, ...]
 
 
 def main() -> None:
-    """Train what is not in the folder, predict, judge and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where the trainings are kept")
-    parser.add_argument("--json", type=Path, required=True, help="where the scores are kept")
-    parser.add_argument("--data", nargs="+", choices=DATA, default=["fashion"])
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["mlp"])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, default=None, help="of every training (default: as the data set needs)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no seed after so many minutes")
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    end = time.monotonic() + 60 * chosen.minutes
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
-    for data, network, rows in product(chosen.data, chosen.network, chosen.rows):
-        epochs = chosen.epochs or EPOCHS[data]
-        case = found.setdefault(f"{data}, {network}, {rows} rows, {epochs} epochs", {})
-        for seed in chosen.seeds:
-            if str(seed) in case or time.monotonic() > end:
-                continue
-            setting = Setting(data, network, rows, seed, epochs)
-            case[str(seed)] = _judged(setting, truth_of(setting, chosen.folder), chosen.folder)
-            chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, seeds in found.items():
-        if seeds:
-            _print_table(name, list(seeds.values()))
+    """Compute what is not in the file, and print a table per case."""
+    run_cases(__doc__, _judged, _print_table)
 
 
 def _judged(setting: Setting, truth: Truth, folder: Path) -> dict[str, Scores]:
