@@ -166,7 +166,7 @@ def test_only_candidates_are_trained_and_all_of_them_mean_the_optimum_among_them
 
 def test_a_search_that_grows_finds_what_its_first_candidates_lack():
     tasks = tuple("abcdefgh")
-    for seed in range(4):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         few = [tuple(sorted(rng.permutation(tasks)[: rng.integers(2, 5)].tolist())) for _ in range(31)]
         truth = Trainer(tasks, seed).truth()
