@@ -110,19 +110,21 @@ class Wishes:
         """The best choice if every prediction were true."""
         return self._select(self._of_candidates(model), self.costs)
 
-    def grown(self, model: GainModel) -> Wishes:
-        """The same with more candidates: the neighbours of the best choice, of the better one among them, and so on."""
-        if self.candidates is None:
-            return self
-        wishes = self
+    def grown(self, model: GainModel) -> tuple[Wishes, Grouping]:
+        """With more candidates: the neighbours of the best choice, of the better one among them, and so on.
+
+        And the best choice of all these, as `by_mean` gives it.
+        """
+        wishes, choice = self, self.by_mean(model)
         for _ in range(GROWTH_STEPS):
-            chosen = [group.trains for group in wishes.by_mean(model).groups]
-            known = frozenset(wishes.candidates or ())
-            near = [group for group in one_task_apart(chosen, model.tasks, self.max_size) if group not in known]
-            if not near:
+            known = wishes.candidates or ()
+            chosen = [group.trains for group in choice.groups]
+            near = set(one_task_apart(chosen, model.tasks, self.max_size)).difference(known)
+            if self.candidates is None or not near:
                 break
-            wishes = replace(wishes, candidates=(*(wishes.candidates or ()), *near))
-        return wishes
+            wishes = replace(wishes, candidates=(*known, *sorted(near)))
+            choice = wishes.by_mean(model)
+        return wishes, choice
 
     def among_trained(self, losses: MeasuredLosses) -> Grouping | None:
         """The best choice of trained groups; None if they do not cover all tasks within the budget."""
@@ -141,18 +143,23 @@ class Wishes:
         self,
         model: GainModel,
         losses: MeasuredLosses,
+        choice: Grouping | None,
         acquisition: Acquisition,
         *,
         batch: int,
         left: int,
         rng: np.random.Generator,
     ) -> Picks:
-        """The groups to train in the next round: those of the choice by the mean first, then by the acquisition."""
+        """The groups to train in the next round: those of the choice by the mean first, then by the acquisition.
+
+        The choice is computed if it is None and needed.
+        """
         untrained = self._untrained(model, losses, rng)
         if acquisition == "random":
             drawn = rng.permutation(len(untrained))[:batch]
             return Picks(_names(untrained[drawn], model), "random")
-        picks = tuple(group.trains for group in self.by_mean(model).groups if group.trains not in losses)
+        choice = choice or self.by_mean(model)
+        picks = tuple(group.trains for group in choice.groups if group.trains not in losses)
         if len(picks) >= batch:
             return Picks(picks[:batch], "chosen", np.inf)
         scores = self._scores(untrained, model, losses, acquisition, left)

@@ -158,10 +158,11 @@ def search_groups(
     settled = False
     while losses.spent < trainings and not settled:
         model = OpenSingles(backend(losses.table()), losses.alone)
+        choice = None
         if grow:
-            wishes = wishes.grown(model)
+            wishes, choice = wishes.grown(model)
         left = trainings - losses.spent
-        picks = wishes.next(model, losses, acquisition, batch=min(batch, left), left=left, rng=rng)
+        picks = wishes.next(model, losses, choice, acquisition, batch=min(batch, left), left=left, rng=rng)
         settled = not picks.groups or picks.expected < tolerance * wishes.scale(model)
         if not settled:
             spend(picks.groups, picks.why, picks.expected)
