@@ -18,9 +18,9 @@ from cotrain import Task, TaskSet
 from cotrain.data import MultiTaskData, load_census_income
 
 DEFAULT = [
-    "manifold", "equal weights", "COSMOS", "manifold, no corner rays", "full rays (2)", "as released", "hypernetwork",
-    "manifold, independent members", "manifold, residual", "manifold, low rank", f"{AGGREGATION}pcgrad",
-    f"{AGGREGATION}nash",
+    "manifold", "equal weights", "manifold, averaged", "equal weights, averaged", "COSMOS", "manifold, no corner rays",
+    "full rays (2)", "as released", "hypernetwork", "manifold, independent members", "manifold, residual",
+    "manifold, low rank", f"{AGGREGATION}pcgrad", f"{AGGREGATION}nash",
 ]  # fmt: skip
 
 

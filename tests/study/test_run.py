@@ -330,7 +330,9 @@ def test_another_table_under_the_same_name_is_measured_again(copied, tmp_path, c
 def test_on_digits_the_coin_flip_is_left_out_and_the_complement_is_found(tmp_path):
     out = tmp_path / "study"
     run_study(
-        StudyConfig("digits", check="none", epochs=40, budget=4, max_size=4), out, bar=lambda _: nullcontext(silent)
+        StudyConfig("digits", check="none", epochs=40, budget=4, max_size=4, trainings=18),
+        out,
+        bar=lambda _: nullcontext(silent),
     )
     decided = read(out, "grouping.json")
     assert "coin_flip" in decided["noise"]
