@@ -49,6 +49,14 @@ def diverged(rank):
     return "", False
 
 
+def few_samples(rank):
+    """The last batch of an epoch: the second process has fewer samples than rays."""
+    manifold, objective, _ = problem("residual", dist.group.WORLD)
+    whole, size = batch_of(0, rank), 8 if rank == 0 else 1
+    losses = objective.backward(Batch(*(part[:size] for part in (whole.index, whole.inputs, whole.targets))))
+    return len(losses), objective.state_dict()["means"], [value.grad for value in manifold.parameters()]
+
+
 def work(rank):
     """All that one of the two processes does."""
-    return {**{form: train(form, rank) for form in WAYS}, "diverged": diverged(rank)}
+    return {**{form: train(form, rank) for form in WAYS}, "diverged": diverged(rank), "few": few_samples(rank)}

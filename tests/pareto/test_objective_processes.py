@@ -25,7 +25,14 @@ def test_two_processes_are_one_that_averages_both(form, found, assert_same):
 
 
 def test_all_processes_refuse_a_loss_that_is_not_finite(found):
-    for part in found:
+    for part, place in zip(found, ("NaN or infinite on another process", "inf at the preference"), strict=True):
         words, untouched = part["diverged"]
-        assert "['first'] is inf" in words
+        assert f"['first'] is {place}" in words
         assert untouched
+
+
+def test_a_process_may_have_fewer_samples_than_rays(found, assert_same):
+    (first, *same), (second, *alike) = (part["few"] for part in found)
+    assert (first, second) == (2, 1)
+    assert_same(same, alike)
+    assert all(torch.isfinite(value).all() for value in same[1])

@@ -126,8 +126,8 @@ class ParetoObjective:
             scale: What the scalar loss goes through before its backward pass, such as `scaler.scale`.
 
         Returns:
-            [W, T] losses along the rays, without a graph and not balanced; 0 for a task without labels among a ray's
-            samples. Fewer rays if there are fewer samples than rays to split them over.
+            [W, T] losses along this process's rays, without a graph and not balanced; 0 for a task without labels
+            among a ray's samples. Fewer rays if there are fewer samples than rays to split them over.
 
         Raises:
             ValueError: If there is no sample.
@@ -154,9 +154,10 @@ class ParetoObjective:
             mixture.differentiate(total if scale is None else scale(total), rays)
             found.append(losses.detach())
             there.append(present)
-        losses, present = self._over_processes(torch.cat(found), torch.cat(there))
-        self._require_finite(losses)
-        self._means.update(losses, present)
+        losses, present = torch.cat(found), torch.cat(there)
+        everywhere, anywhere = self._over_processes(losses, present)
+        self._require_finite(losses, everywhere)
+        self._means.update(everywhere, anywhere)
         mixture.write(self._group)
         return losses
 
@@ -213,23 +214,30 @@ class ParetoObjective:
             )
 
     def _over_processes(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses [W, T] averaged over the processes that have labels, and whether any has."""
+        """Losses [1, T] averaged over the rays of all processes that have labels, and whether any has."""
         if self._group is None:
             return losses, present
-        sums = torch.stack([torch.where(present, losses, 0), present.to(losses.dtype)])
+        # Sums over rays: with few samples a process has fewer rays than the others.
+        sums = torch.stack([torch.where(present, losses, 0).sum(0), present.to(losses.dtype).sum(0)])
         dist.all_reduce(sums, group=self._group)
-        return sums[0] / sums[1].clamp(min=1), sums[1] > 0
+        return (sums[0] / sums[1].clamp(min=1)).unsqueeze(0), (sums[1] > 0).unsqueeze(0)
 
-    def _require_finite(self, losses: Tensor) -> None:
-        bad = ~torch.isfinite(losses)
-        if not bool(bad.any()):
+    def _require_finite(self, losses: Tensor, everywhere: Tensor) -> None:
+        if bool(torch.isfinite(everywhere).all()):
             return
-        ray, task = (int(number) for number in bad.nonzero()[0])
-        point = [round(value, 3) for value in self.preferences[ray].tolist()]
-        names = [self.tasks.names[number] for number in bad[ray].nonzero().flatten().tolist()]
+        bad = ~torch.isfinite(losses)
+        if bool(bad.any()):
+            ray, task = (int(number) for number in bad.nonzero()[0])
+            point = [round(value, 3) for value in self.preferences[ray].tolist()]
+            names = [self.tasks.names[number] for number in bad[ray].nonzero().flatten().tolist()]
+            place = f"{float(losses[ray, task])} at the preference {dict(zip(self.manifold.names, point, strict=True))}"
+        else:
+            names = [
+                self.tasks.names[number] for number in (~torch.isfinite(everywhere[0])).nonzero().flatten().tolist()
+            ]
+            place = "NaN or infinite on another process"
         raise TrainingDivergedError(
-            f"The loss of {names} is {float(losses[ray, task])} at the preference"
-            f" {dict(zip(self.manifold.names, point, strict=True))}."
+            f"The loss of {names} is {place}."
             " Nothing was added to the gradients. Try a lower learning rate, and look for extreme inputs and targets."
         )
 
