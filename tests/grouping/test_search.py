@@ -174,7 +174,7 @@ def test_a_search_that_grows_finds_what_its_first_candidates_lack():
         picks = {tuple(sorted(group.trains)) for group in best.groups}
         found = {
             grow: search_groups(
-                Trainer(tasks, seed), lambda table, truth=truth: truth, tasks=tasks, budget=3, trainings=24,
+                Trainer(tasks, seed), lambda table, truth=truth: truth, tasks=tasks, budget=3, trainings=18,
                 candidates=few, grow=grow, max_size=4, tolerance=0.0,
             )
             for grow in (False, True)

@@ -54,7 +54,7 @@ def few_samples(rank):
     manifold, objective, _ = problem("residual", dist.group.WORLD)
     whole, size = batch_of(0, rank), 8 if rank == 0 else 1
     losses = objective.backward(Batch(*(part[:size] for part in (whole.index, whole.inputs, whole.targets))))
-    return len(losses), objective.state_dict()["means"], [value.grad for value in manifold.parameters()]
+    return losses, objective.state_dict()["means"], [value.grad for value in manifold.parameters()]
 
 
 def work(rank):

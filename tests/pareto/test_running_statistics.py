@@ -141,6 +141,7 @@ def test_a_frozen_layer_keeps_the_statistics_that_it_came_with(tmp_path):
     trained = manifold(inputs, corner)
     manifold.eval()
     assert torch.equal(manifold(inputs, corner), trained)
+    assert torch.equal(manifold.train()(inputs, corner), trained)
     point = manifold.export(corner)
     assert torch.equal(point(inputs), trained)
     assert torch.equal(point.trunk[1].running_mean, module.trunk[1].running_mean)
