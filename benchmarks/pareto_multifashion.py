@@ -48,13 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mnist", type=Path, default=None, help="folder of MNIST's four files: digits instead")
     parser.add_argument("--rows", type=int, default=None, help="training images, the first ones (default: all 50,000)")
+    parser.add_argument("--rate", type=float, default=1e-3, help="of Adam; another one needs another folder")
     chosen = add_arguments(parser, DEFAULT).parse_args()
 
     def load(seed: int, epochs: int) -> tuple[Problem, Samples]:
         del seed  # the images are one file, as published
         data = _data(chosen.mnist)
         train = tuple(part[: chosen.rows] for part in data.train.pair)
-        problem = Problem(data.tasks, train, lambda more: LeNet(1 + more), "^trunk", epochs, 256, 1e-3)
+        problem = Problem(data.tasks, train, lambda more: LeNet(1 + more), "^trunk", epochs, 256, chosen.rate)
         return problem, data.test.pair
 
     run(chosen, load)
