@@ -116,11 +116,13 @@ class Wishes:
         And the best choice of all these, as `by_mean` gives it.
         """
         wishes, choice = self, self.by_mean(model)
+        if self.candidates is None:
+            return wishes, choice
         for _ in range(GROWTH_STEPS):
             known = wishes.candidates or ()
             chosen = [group.trains for group in choice.groups]
             near = set(one_task_apart(chosen, model.tasks, self.max_size)).difference(known)
-            if self.candidates is None or not near:
+            if not near:
                 break
             wishes = replace(wishes, candidates=(*known, *sorted(near)))
             choice = wishes.by_mean(model)

@@ -229,13 +229,12 @@ class ParetoObjective:
         if bool(bad.any()):
             ray, task = (int(number) for number in bad.nonzero()[0])
             point = [round(value, 3) for value in self.preferences[ray].tolist()]
-            names = [self.tasks.names[number] for number in bad[ray].nonzero().flatten().tolist()]
+            diverged = bad[ray]
             place = f"{float(losses[ray, task])} at the preference {dict(zip(self.manifold.names, point, strict=True))}"
         else:
-            names = [
-                self.tasks.names[number] for number in (~torch.isfinite(everywhere[0])).nonzero().flatten().tolist()
-            ]
+            diverged = ~torch.isfinite(everywhere[0])
             place = "NaN or infinite on another process"
+        names = [self.tasks.names[number] for number in diverged.nonzero().flatten().tolist()]
         raise TrainingDivergedError(
             f"The loss of {names} is {place}."
             " Nothing was added to the gradients. Try a lower learning rate, and look for extreme inputs and targets."

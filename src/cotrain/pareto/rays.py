@@ -55,7 +55,8 @@ class RaySampler:
             raise ValueError(f"corners is the share of rays on corners and edges, from 0 to 1. Got {corners}.")
         self._n_knobs, self._rays = n_knobs, rays
         self._concentration = np.broadcast_to(values, n_knobs)
-        self._stratified, self._corners = stratified, corners
+        alike = n_knobs == 2 or len(set(self._concentration.tolist())) == 1
+        self._stratified, self._corners = stratified and alike, corners
         self._generator = np.random.default_rng(seed)
         self._owed = 0.0
         self._turn = 0
@@ -95,8 +96,7 @@ class RaySampler:
     def _inner(self, number: int) -> NDArray[np.float64]:
         if number == 0 or self._n_knobs == 1:
             return np.ones((number, self._n_knobs))
-        alike = self._n_knobs == 2 or len(set(self._concentration.tolist())) == 1
-        if not (self._stratified and alike):
+        if not self._stratified:
             return self._generator.dirichlet(self._concentration, size=number)
         if self._n_knobs == 2:
             quantiles = (np.arange(number) + self._generator.random(number)) / number
