@@ -17,6 +17,7 @@ from pareto_census import Network
 from pareto_multifashion import LeNet
 from side_by_side import Comparison, arguments, compare, finish
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
 from cotrain import Batch, Task, TaskSet, evaluate
@@ -47,6 +48,7 @@ def _census(rounds: int) -> list[Comparison]:
             "a plain step": _plain_step(make(), tasks, batch),
             "4 rays, split": _manifold_step(make(), tasks, batch),
             "4 rays, split, losses not balanced": _manifold_step(make(), tasks, batch, balance="none"),
+            "4 rays, split, and a mean of the weights": _manifold_step(make(), tasks, batch, averaged=True),
         },
         rounds,
     ) + compare(
@@ -184,14 +186,19 @@ def _passes(model: nn.Module, tasks: TaskSet, batch: Batch, number: int) -> Call
     return passes
 
 
-def _manifold_step(module: nn.Module, tasks: TaskSet, batch: Batch, **options) -> Callable[[], None]:
+def _manifold_step(
+    module: nn.Module, tasks: TaskSet, batch: Batch, *, averaged: bool = False, **options
+) -> Callable[[], None]:
     manifold, backward = _manifold_and_pass(module, tasks, batch, options)
     optimizer = adam()(manifold.parameters())
+    mean = AveragedModel(manifold, multi_avg_fn=get_ema_multi_avg_fn(0.999)) if averaged else None
 
     def step() -> None:
         optimizer.zero_grad()
         backward()
         optimizer.step()
+        if mean is not None:
+            mean.update_parameters(manifold)
 
     return step
 
