@@ -3,7 +3,8 @@
 The truth are test losses of 221 groups of 15 tasks (156 of ten), trained as one fleet per seed. Every choice is made on
 validation data: the stages of the base are a third, a half and two thirds of its best epoch, the penalties follow from
 the validation losses of the tasks alone, and groups that a predictor is given come with their validation gains. They
-are drawn at random from the groups of 3 to 7, and only groups that it was not given are judged; mean over 20 draws.
+are drawn at random from the groups of 3 to 7, or spread over the tasks by `spread_groups`, and only groups that it was
+not given are judged; mean over 20 draws.
 Use: python benchmarks/predicted_gains.py --folder FOLDER --json FILE [--data fashion digits census]
      [--network mlp cnn] [--rows 1000 4000] [--seeds 0 1 2 3 4] [--minutes M]
 Trainings are kept in the folder, scores in the file: what is there is not computed again, and with --minutes nothing is
@@ -21,7 +22,7 @@ from gain_trainings import Setting, Truth, cell, summary
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cotrain.grouping import CalibratedGains, GainModel, GainTable, MembershipRidge, PairMean
+from cotrain.grouping import CalibratedGains, GainModel, GainTable, MembershipRidge, PairMean, spread_groups
 
 DRAWS = 20
 COLUMNS = ("Pearson", "Pearson within task", "Spearman", "Spearman within task")
@@ -48,8 +49,8 @@ def _judged(setting: Setting, truth: Truth, folder: Path) -> dict[str, Scores]:
     def fixed(model: GainModel) -> Scores:
         return _correlations(model.predict(groups)[0], test, large)
 
-    def given(number: int, backend: Callable[[GainTable], GainModel]) -> Scores:
-        return _over_draws(table, test, large, candidates, number, backend)
+    def given(number: int, backend: Callable[[GainTable], GainModel], *, spread: bool = False) -> Scores:
+        return _over_draws(table, test, large, candidates, number, backend, spread)
 
     scores = {
         "validation gains (ceiling)": _correlations(table.gains, test, large),
@@ -67,19 +68,27 @@ def _judged(setting: Setting, truth: Truth, folder: Path) -> dict[str, Scores]:
         scores[f"ridge, {number} groups"] = given(number, MembershipRidge)
     scores["TAG calibrated, 8 groups"] = given(8, partial(CalibratedGains, score=pair_means["transference"]))
     scores["PTG calibrated, 8 groups"] = given(8, partial(CalibratedGains, score=pair_means["joint probes"]))
+    calibrated = partial(CalibratedGains, score=stages)
     for number in (8, 15, 30):
-        scores[f"calibrated, {number} groups"] = given(number, partial(CalibratedGains, score=stages))
+        scores[f"calibrated, {number} groups"] = given(number, calibrated)
+    for number in (8, 15):
+        scores[f"calibrated, {number} spread groups"] = given(number, calibrated, spread=True)
     return scores
 
 
 def _over_draws(
     table: GainTable, test: NDArray[np.float64], large: NDArray[np.bool_], candidates: NDArray[np.intp],
-    number: int, backend: Callable[[GainTable], GainModel],
+    number: int, backend: Callable[[GainTable], GainModel], spread: bool,
 ) -> Scores:  # fmt: skip
     """Mean correlations over draws of the groups at hand; the other groups are judged."""
     found = []
     for draw in range(DRAWS):
-        rows = np.random.default_rng([draw, number]).choice(candidates, number, replace=False)
+        generator = np.random.default_rng([draw, number])
+        if spread:
+            chosen = spread_groups([table.groups[row] for row in candidates], number, tasks=table.tasks, seed=generator)
+            rows = np.array([table.groups.index(group) for group in chosen])
+        else:
+            rows = generator.choice(candidates, number, replace=False)
         at_hand = GainTable(table.tasks, [table.groups[row] for row in rows], table.gains[rows])
         judged = large.copy()
         judged[rows] = False

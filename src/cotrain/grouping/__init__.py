@@ -10,6 +10,7 @@ from cotrain.grouping.cluster_sizes import ClusterSize, stability_by_size
 from cotrain.grouping.clustering import Clustering, ClusterMode, cluster_tasks
 from cotrain.grouping.constraints import Constraints, Resource
 from cotrain.grouping.dendrogram import Dendrogram, task_dendrogram
+from cotrain.grouping.design import spread_groups
 from cotrain.grouping.gains import GainModel
 from cotrain.grouping.grouping import Group, Grouping
 from cotrain.grouping.hamming_process import HammingProcess
@@ -86,6 +87,7 @@ __all__ = [
     "selection_stability",
     "serve_groups",
     "sparse_memberships",
+    "spread_groups",
     "stability_by_size",
     "task_dendrogram",
 ]
