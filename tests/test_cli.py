@@ -146,6 +146,9 @@ def test_words_that_are_not_understood_are_bad_arguments(cotrain, words):
         (("front", "digits", "--resume"), "add --out FOLDER"),
         (("front", "digits", "--minimize", "odd", "--maximize", "is_0"), "Give one of --minimize"),
         (("front", "digits", "--subject_to", "odd >= 0.5"), "which --subject_to then limits"),
+        (("front", "digits", "--targets", "is_0,odd", "--maximize", "even"), "There is no 'even'"),
+        (("front", "digits", "--targets", "is_0,odd", "--minimize", "odd", "--subject_to", "even >= 1"), "no 'even'"),
+        (("front", "digits", "--targets", "is_0,odd", "--preference", "is_0=0.5,odd=0.7"), "sum"),
     ],
 )
 def test_arguments_out_of_range_are_bad_arguments(cotrain, words, reason):

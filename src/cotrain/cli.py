@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -19,7 +20,7 @@ from cotrain.study.aggregated import train_aggregated
 from cotrain.study.clusters import cluster_grouping, cluster_study
 from cotrain.study.config import Features, Method
 from cotrain.study.decide import choose_groups, read_grouping
-from cotrain.study.front_choice import choose_preference, wish_of
+from cotrain.study.front_choice import choose_preference, require_possible, wish_of
 from cotrain.study.front_config import FrontConfig
 from cotrain.study.front_run import CONFIG, front_config_of, run_front
 from cotrain.terminal import affinity_table, aggregation_tables, cluster_tables, dataset_table, outcome_tables
@@ -235,7 +236,8 @@ def _front(chosen: Namespace) -> None:
         out, config = source, front_config_of(source, config)
     else:
         out = Path(chosen.out) if chosen.out else _free_folder(f"front-{source.stem}")
-    run_front(config, out, bar=progress_bar, resume=chosen.resume or is_folder)
+    check = None if wish is None else partial(require_possible, wish=wish)
+    run_front(config, out, bar=progress_bar, resume=chosen.resume or is_folder, check=check)
     console = Console()
     if wish is None:
         for part in front_tables(out):

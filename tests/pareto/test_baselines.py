@@ -141,3 +141,22 @@ def test_separate_networks_answer_for_their_own_preferences_only() -> None:
         model(batch.inputs, [0.0, 1.0])
     with pytest.raises(ValueError, match="needs a preference"):
         SeparateNetworks(networks, TASKS, torch.tensor([[1.0, 0.0]]))
+
+
+def test_cosmos_keeps_the_preference_beside_inputs_that_are_whole_numbers():
+    seen = []
+    model = Cosmos(nn.Sequential(Recorded(seen), nn.Linear(6, 2)), [Task("a", "binary"), Task("b", "binary")])
+    model(torch.randint(0, 9, (3, 4)), [0.25, 0.75])
+    assert seen[0][:, 4:].tolist() == [[0.25, 0.75]] * 3
+
+
+class Recorded(nn.Module):
+    """Passes on what it keeps."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, inputs):
+        self.seen.append(inputs)
+        return inputs

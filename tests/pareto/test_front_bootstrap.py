@@ -125,3 +125,13 @@ def test_an_interval_says_its_level():
     text = str(blend_front().hypervolume_interval(0.0, draws=20, level=0.9))
     assert "90%" in text
     assert math.isfinite(float(text.split()[0]))
+
+
+def test_draws_without_a_label_of_a_task_are_left_out():
+    inputs, targets = binary_data(2, 40)
+    targets[3:, 0] = math.nan
+    tasks = binary_tasks(2)
+    front = evaluate_front(blend, tasks, (inputs, targets), preference_grid(5, tasks.names), tasks.names)
+    interval = front.hypervolume_interval(0.0, draws=200)
+    assert interval.low <= interval.value <= interval.high
+    assert front_difference(front, front, 0.0, draws=200).high == 0

@@ -24,6 +24,12 @@ def test_neighbours_on_a_line_are_adjacent_in_any_order():
     assert {frozenset(pair) for pair in found} == {frozenset(p) for p in ((1, 4), (4, 0), (0, 3), (3, 2))}
 
 
+def test_a_task_without_labels_is_not_out_of_order():
+    front = analytic_front(lambda a: a, lambda a: 1 - a)
+    front = replace(front, losses=torch.stack([front.losses[:, 0], torch.full((11,), torch.nan)], dim=1))
+    assert all(order.of_corners and order.of_points for order in front.corners_in_order().values())
+
+
 def test_equal_preferences_do_not_hide_neighbours():
     share = torch.tensor([0.0, 0.5, 0.5, 1.0])
     assert (0, 1) in neighbours(torch.stack([share, 1 - share], dim=1))

@@ -33,7 +33,7 @@ def test_where_one_preference_per_sample_cannot_be():
     with pytest.raises(ValueError, match=r"needs form 'lora'.*Got form 'full'"):
         ParetoManifold(mlp(), PAIR)(features(4), torch.full((6, 2), 0.5))
     images = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"\['0.weight', '2.weight'\]. Give one preference"):
+    with pytest.raises(ValueError, match=r"\['0.weight', '2.weight'\].* Or give one preference"):
         ParetoManifold(images, PAIR, "lora")(features(2, 3, 3), torch.full((6, 2), 0.5))
     normed = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="One preference per sample is possible where"):
@@ -171,3 +171,26 @@ def test_an_average_of_weights_is_a_manifold():
         points.append(manifold.export(preference).state_dict())
     for name, value in mean.module.export(preference).state_dict().items():
         torch.testing.assert_close(value, torch.stack([point[name] for point in points]).mean(0))
+
+
+def test_names_with_slashes_stay_apart():
+    torch.manual_seed(0)
+    inner = nn.ModuleDict({"a/b": nn.Linear(3, 2), "a": nn.ModuleDict({"b": nn.Linear(3, 2)})})
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, inputs):
+            return self.inner["a/b"](inputs) + self.inner["a"]["b"](inputs)
+
+    module, inputs = Both(), torch.randn(5, 3)
+    manifold = ParetoManifold(module, PAIR, members="all")
+    torch.testing.assert_close(manifold(inputs, [0.3, 0.7]), module(inputs))
+
+
+def test_a_preference_per_sample_says_which_matrix_is_too_small():
+    manifold = ParetoManifold(nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 2)), PAIR, "lora", members="all")
+    with pytest.raises(ValueError, match=r"Got form 'lora' and \['1\.weight'\], which are none or too small"):
+        manifold(torch.randn(2, 40), torch.tensor([[0.5, 0.5], [1.0, 0.0]]))

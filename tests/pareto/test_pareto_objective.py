@@ -2,6 +2,7 @@ import copy
 import io
 import pickle
 import warnings
+import weakref
 from itertools import permutations
 
 import pytest
@@ -13,7 +14,7 @@ from wrapped_modules import PAIR, apart, batch_for, features, gradients, mlp
 from cotrain import Batch, Task, TaskSet
 from cotrain.errors import TrainingDivergedError
 from cotrain.pareto import ParetoManifold, ParetoObjective, ordering_penalty
-from cotrain.pareto.mixture import Mixture
+from cotrain.pareto.mixture import Mixture, write_gradients
 from cotrain.pareto.ray_losses import ray_losses
 
 
@@ -83,10 +84,10 @@ def test_a_members_gradient_is_the_mixtures_times_its_share():
 def assigned_gradients(manifold, preferences, batch):
     """Linear scalarisation along given rays, each on its chunk."""
     manifold.zero_grad()
-    mixture = Mixture(manifold, preferences, cut=True)
+    parameters = list(manifold.parameters())
+    mixture = Mixture(manifold, parameters, preferences, cut=True)
     losses, _ = ray_losses(manifold, PAIR, mixture.weights, batch)
-    mixture.differentiate((losses * preferences).sum() / len(preferences), range(len(preferences)))
-    mixture.write(None)
+    write_gradients(parameters, mixture.gradients((losses * preferences).sum() / len(preferences)))
     return torch.cat([value.grad.flatten() for value in manifold.parameters()])
 
 
@@ -391,10 +392,11 @@ def test_a_mixture_that_is_cut_gives_the_same_gradients(form):
     found = []
     for cut in (True, False):
         manifold.zero_grad()
-        mixture = Mixture(manifold, preferences, cut=cut)
+        parameters = list(manifold.parameters())
+        mixture = Mixture(manifold, parameters, preferences, cut=cut)
         losses, _ = ray_losses(manifold, tasks, mixture.weights, batch)
-        mixture.differentiate((losses * torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.5, 0.5]])).sum(), [0, 1, 2])
-        mixture.write(None)
+        total = (losses * torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.5, 0.5]])).sum()
+        write_gradients(parameters, mixture.gradients(total))
         found.append([value.grad for value in manifold.parameters()])
     assert all(gradient is not None for gradient in found[0])
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
@@ -425,3 +427,61 @@ def test_nothing_grows_with_the_number_of_steps(split):
     first = size_after(8)
     # The generator's state and the turn of the corners are numbers of varying length.
     assert size_after(64) < first + 64
+
+
+@pytest.mark.parametrize("rays", [1, 2])
+def test_gradients_have_memory_of_their_own(rays):
+    """What autograd gives for a sum, or for two parameters at once, cannot be added to in place."""
+
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 2)
+            self.scale = nn.Parameter(torch.ones(3))
+            self.one, self.other = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+
+        def forward(self, inputs):
+            return self.inner(inputs) * self.scale.sum() + (self.one.view(1, 2) + self.other.view(1, 2))
+
+    torch.manual_seed(0)
+    manifold = ParetoManifold(Summed(), PAIR, members="inner")
+    batch = Batch(torch.arange(6), torch.randn(6, 4), torch.randint(0, 2, (6, 2)).float())
+    objective = ParetoObjective(manifold, rays=rays, split=False, balance="none", corners=1)
+    for _ in range(2):  # each corner once, or the mean of both twice
+        objective.backward(batch)
+    found = gradients(manifold)
+    corners = torch.eye(2)
+    total = sum((PAIR.losses(manifold(batch.inputs, corner), batch.targets) * corner).sum() for corner in corners)
+    wanted = torch.autograd.grad(total, list(manifold.parameters()))
+    torch.testing.assert_close(list(found.values()), list(wanted))
+
+
+@pytest.mark.parametrize("options", [{}, {"split": False}, {"balance": "gradients"}])
+def test_parameters_may_be_frozen_afterwards(options):
+    manifold, batch = problem()
+    frozen = next(iter(manifold.members.parameters())).requires_grad_(False)
+    ParetoObjective(manifold, rays=2, **options).backward(batch)
+    assert frozen.grad is None
+    assert all(value.grad is not None for value in manifold.parameters() if value is not frozen)
+    manifold.requires_grad_(False)
+    manifold.zero_grad()
+    ParetoObjective(manifold, rays=2, **options | {"balance": "none"}).backward(batch)
+    assert all(value.grad is None for value in manifold.parameters())
+
+
+def test_rays_in_full_are_mixed_one_by_one(monkeypatch):
+    """So that memory does not grow with their number."""
+    manifold, batch = problem()
+    mixed = ParetoManifold.weights_at
+    alive = []
+
+    def recorded(self, preferences):
+        assert len(preferences) == 1
+        assert sum(reference() is not None for reference in alive) == 0
+        found = mixed(self, preferences)
+        alive.extend(weakref.ref(found[0][name]) for name in self.member_names)
+        return found
+
+    monkeypatch.setattr(ParetoManifold, "weights_at", recorded)
+    ParetoObjective(manifold, rays=5, split=False).backward(batch)
+    assert len(alive) == 5 * len(manifold.member_names)

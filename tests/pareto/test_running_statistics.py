@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from wrapped_modules import PAIR, apart, batch_for, features, mlp
 
-from cotrain import Task
+from cotrain import Batch, Task
 from cotrain.pareto import ParetoManifold, ParetoObjective, simplex_lattice
 from cotrain.pareto.running_statistics import surrounding_anchors
 
@@ -194,3 +195,26 @@ def test_a_lattice_point_is_its_own_anchor(names, divisions):
         rows, shares = surrounding_anchors(point, divisions)
         assert int(rows[shares.argmax()]) == row
         assert float(shares.max()) > 1 - 1e-5
+
+
+def test_a_loader_calibrates_as_its_samples_do():
+    manifold, (inputs, targets) = manifold_of(), (torch.randn(48, 4), torch.zeros(48, 2))
+    point = [0.3, 0.7]
+    wanted = manifold.export(point, recalibrate=(inputs, targets)).eval()(inputs)
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=48)
+    torch.testing.assert_close(manifold.export(point, recalibrate=loader).eval()(inputs), wanted)
+    first = DataLoader(TensorDataset(inputs, targets), batch_size=16)
+    manifold.calibrate(first, most=16)
+    short = manifold.export([1.0, 0.0]).state_dict()
+    manifold.calibrate((inputs[:16], targets[:16]))
+    torch.testing.assert_close(short, manifold.export([1.0, 0.0]).state_dict())
+
+
+def test_a_small_last_batch_has_fewer_rays():
+    """BatchNorm in training mode needs two samples."""
+    manifold = manifold_of()
+    with pytest.warns(UserWarning, match="chunks of 2 samples"):
+        losses = ParetoObjective(manifold, rays=4).backward(
+            Batch(torch.arange(5), torch.randn(5, 4), torch.zeros(5, 2))
+        )
+    assert len(losses) == 2

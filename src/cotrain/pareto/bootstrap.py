@@ -69,7 +69,7 @@ def mean_interval(values: Tensor, labelled: Tensor, *, draws: int, level: float,
 def interval_of(
     statistic: Callable[[Tensor], float], means: Tensor, drawn: Iterator[Tensor], *, level: float
 ) -> Interval:
-    """The percentile interval of a statistic of the means [K, T].
+    """The percentile interval of a statistic of the means [K, T]; a draw without a label of a task is left out.
 
     Args:
         statistic: From means [K, T] to a number.
@@ -77,7 +77,9 @@ def interval_of(
         drawn: Chunks [d, K, T].
         level: Share of resampled values inside.
     """
-    numbers = torch.tensor([statistic(one) for chunk in drawn for one in chunk], dtype=torch.float64)
+    known = ~means.isnan()
+    whole = (one for chunk in drawn for one in chunk if not bool(one[known].isnan().any()))
+    numbers = torch.tensor([statistic(one) for one in whole], dtype=torch.float64)
     low, high = _ends(numbers, level)
     return Interval(statistic(means), float(low), float(high), level)
 

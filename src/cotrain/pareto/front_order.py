@@ -87,8 +87,9 @@ def corners_in_order(front: "Front") -> dict[str, CornerOrder]:
     corners = front.preferences.argmax(0)
     return {
         name: CornerOrder(
-            bool(losses[corners[number], number] <= losses[corners, number].min()),
-            bool(losses[corners[number], number] <= losses[:, number].min()),
+            # Without labels a loss is NaN, and nothing is out of order.
+            not bool(losses[corners[number], number] > losses[corners, number].min()),
+            not bool(losses[corners[number], number] > losses[:, number].min()),
         )
         for number, name in enumerate(front.names)
     }

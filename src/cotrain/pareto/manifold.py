@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cotrain.batches import Samples
 from cotrain.pareto.front import Front
 from cotrain.pareto.front_evaluation import FrontSamples
 from cotrain.pareto.knobs import Groups, knobs_of
@@ -117,7 +116,7 @@ class ParetoManifold(PreferenceModel):
 
         Those that do not depend on the preference are the same objects in all of them.
         """
-        parts = {name: stack.unbind(0) for name, stack in self.members.mixed(preferences).items()}
+        parts = {name: _rows(stack) for name, stack in self.members.mixed(preferences).items()}
         return [
             self.complete({name: part[row] for name, part in parts.items()}, preference)
             for row, preference in enumerate(preferences)
@@ -154,20 +153,20 @@ class ParetoManifold(PreferenceModel):
         slow = [value for value in self.parameters() if id(value) not in known]
         return [{"params": slow, "lr": learning_rate}, {"params": quick, "lr": learning_rate * len(self.names)}]
 
-    def calibrate(self, samples: Samples, *, divisions: int | None = None, most: int = 10_000) -> None:
+    def calibrate(self, samples: FrontSamples, *, divisions: int | None = None, most: int = 10_000) -> None:
         """Learn BatchNorm's running statistics at a lattice of preferences, between which they are interpolated.
 
         A module without running statistics needs none, and nothing is done.
 
         Args:
-            samples: Training samples.
+            samples: Training samples: a Dataset or DataLoader of (inputs, targets), or a pair of tensors.
             divisions: Steps along an edge; None: 10 for two names, 4 for three, 3 for four, 2 for five, 1 for more.
             most: Samples that are looked at, from the first on.
         """
         self.statistics.calibrate(self, samples, divisions, most)
 
     @torch.no_grad()
-    def export(self, preference: Preference, *, recalibrate: "Samples | None" = None) -> nn.Module:
+    def export(self, preference: Preference, *, recalibrate: "FrontSamples | None" = None) -> nn.Module:
         """A plain module of the user's own class at one preference: same names of weights, no trace of the manifold.
 
         Args:
@@ -200,10 +199,12 @@ class ParetoManifold(PreferenceModel):
         samples: FrontSamples,
         preferences: int | Preference | None = None,
         *,
-        recalibrate: "Samples | None" = None,
+        recalibrate: "FrontSamples | None" = None,
         batch_size: int = 1024,
     ) -> Front:
         """Losses and metrics at many preferences, in one pass over the samples.
+
+        The weights of all points are held at the same time: what depends on the preference, once per point.
 
         Args:
             samples: A Dataset or DataLoader of (inputs, targets), or a pair of tensors.
@@ -253,15 +254,21 @@ class ParetoManifold(PreferenceModel):
         return {name: self.shared[key] for name, key in self._shared_keys.items()}
 
     def _weights_per_sample(self, preferences: Tensor) -> dict[str, Tensor]:
-        convolutions = [name for name in self.members.dense_names if len(self.members.shapes[name]) > 1]
-        if self.form != "lora" or convolutions:
+        whole = [name for name in self.members.dense_names if len(self.members.shapes[name]) > 1]
+        if self.form != "lora" or whole:
+            of_lora = f" and {whole[:5]}, which are none or too small: take other members, or a lower rank"
             raise ValueError(
                 "One preference per sample needs form 'lora' and members that are weights of linear and embedding"
-                f" layers. Got form {self.form!r}"
-                + (f" and {convolutions[:5]}" if self.form == "lora" else "")
-                + ". Give one preference for the batch."
+                f" layers, large enough for low rank to make them smaller. Got form {self.form!r}"
+                + (of_lora if self.form == "lora" else "")
+                + ". Or give one preference for the batch."
             )
         return {**self.members.operands(preferences), **self._shared_by_name()}
+
+
+def _rows(stack: Tensor) -> tuple[Tensor, ...]:
+    """The rows of [n, ...]; a single one as a view that needs no copy on the way back."""
+    return (stack.squeeze(0),) if len(stack) == 1 else stack.unbind(0)
 
 
 class _Buffers(nn.Module):

@@ -15,8 +15,11 @@ Form = Literal["full", "residual", "lora"]
 
 
 def stored(name: str) -> str:
-    """A parameter's name as a name in a ParameterDict, which allows no dots, nor names of its methods ("keys")."""
-    return "/" + name.replace(".", "/")
+    """A parameter's name as a name in a ParameterDict, which allows no dots, nor names of its methods ("keys").
+
+    A slash of its own is doubled, so that no two parameters have one name.
+    """
+    return "/" + name.replace("/", "//").replace(".", "/")
 
 
 class Members(nn.Module):

@@ -1,36 +1,40 @@
-"""The weights along the rays of a step, and the way back from their gradients to the members'."""
+"""The weights along the rays of a step, and the way back from a loss to the members' gradients."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from cotrain.pareto.manifold import ParetoManifold
 
-__all__ = ["Mixture"]
+__all__ = ["Gradients", "Mixture", "added", "write_gradients"]
+
+Gradients: TypeAlias = list[Tensor | None]
+"""One for every trained parameter, with memory of its own; None where a loss does not depend on it."""
 
 
 class Mixture:
-    """Weights along W rays.
+    """Weights along W rays that are differentiated together.
 
-    Cut off from the members, each ray is differentiated by the weights that it ran with, and all rays together are led
-    back to the members by one matrix product per parameter: the members' gradient is theirs times the preference. So
-    rays can be differentiated one after the other, and no graph outlives its ray. Rays that are differentiated
-    together anyway need no cut, and are a tenth of a small network's step faster without.
+    Its graph leads from the members to the weights, unless it is cut there: then the loss is differentiated by the
+    weights that each ray ran with, and these gradients are led back to the members, by one matrix product per
+    parameter. Without the cut a small network's step is a tenth faster.
 
     Args:
         manifold: Where the members are.
+        parameters: Its trained parameters, by which gradients are taken.
         preferences: [W, K].
-        cut: Whether rays are differentiated one by one, or their `gradient_norms` are asked for.
+        cut: Needed for `gradient_norms`, and where the module's gradients are sparse, which no mixture's is.
     """
 
-    def __init__(self, manifold: ParetoManifold, preferences: Tensor, *, cut: bool) -> None:
-        self._parameters = [value for value in manifold.parameters() if value.requires_grad]
-        self._direct: list[Tensor | None] = [None] * len(self._parameters)
+    def __init__(
+        self, manifold: ParetoManifold, parameters: Sequence[nn.Parameter], preferences: Tensor, *, cut: bool
+    ) -> None:
+        self._parameters = parameters
         self._stacks: dict[str, Tensor] = {}
         self._leaves: list[list[Tensor]] = [[] for _ in preferences]
-        self._of_leaves: list[list[Tensor | None]] = [[] for _ in preferences]
         with torch.enable_grad():
             if not cut:
                 self.weights = manifold.weights_at(preferences)
@@ -38,23 +42,20 @@ class Mixture:
             self._stacks = manifold.members.mixed(preferences)
         rows = zip(*(stack.detach().unbind(0) for stack in self._stacks.values()), strict=True)
         self._leaves = [[value.requires_grad_() for value in row] for row in rows] or self._leaves
-        self._of_leaves = [[None] * len(self._stacks) for _ in preferences]
         self.weights = [
             manifold.complete(dict(zip(self._stacks, row, strict=True)), preference)
             for row, preference in zip(self._leaves, preferences, strict=True)
         ]
 
-    def differentiate(self, total: Tensor, rays: Sequence[int]) -> None:
-        """Take in the gradient of a scalar that these rays lead to; its graph is freed."""
-        if not total.requires_grad:  # no task has a label
-            return
-        inputs = [leaf for ray in rays for leaf in self._leaves[ray]]
+    def gradients(self, total: Tensor) -> Gradients:
+        """Of a scalar that all rays lead to, by every trained parameter; its graph is freed."""
+        leaves = [leaf for ray in self._leaves for leaf in ray]
+        if not total.requires_grad or not self._parameters:  # no task has a label, or all is frozen
+            return [None] * len(self._parameters)
         with torch.autocast(total.device.type, enabled=False):
-            found = torch.autograd.grad(total, [*inputs, *self._parameters], allow_unused=True)
-        width = len(self._stacks)
-        for number, ray in enumerate(rays):
-            self._of_leaves[ray] = list(found[number * width : (number + 1) * width])
-        self._direct = [_sum(*pair) for pair in zip(self._direct, found[len(inputs) :], strict=True)]
+            found = torch.autograd.grad(total, [*leaves, *self._parameters], allow_unused=True)
+        direct = _with_own_memory(found[len(leaves) :])
+        return added(_with_own_memory(self._led_back(found[: len(leaves)])), direct) if leaves else direct
 
     def gradient_norms(self, losses: Tensor, ray: int) -> Tensor:
         """[T] norms of every task's gradient at the mixed weights of a ray, 1 for none; one backward pass per task."""
@@ -66,40 +67,44 @@ class Mixture:
         found_norms = torch.stack(norms)
         return torch.where(found_norms > 0, found_norms, 1.0)
 
-    def write(self, group: dist.ProcessGroup | None) -> None:
-        """Add the gradients of all parameters to `.grad`, averaged over the processes of a group."""
-        gradients = self._gradients()
-        if group is not None:
-            # Every process takes part with every parameter, whatever its own samples reach.
-            gradients = [
-                torch.zeros_like(parameter) if gradient is None else gradient
-                for parameter, gradient in zip(self._parameters, gradients, strict=True)
-            ]
-            flat = torch.cat([gradient.to_dense().flatten() for gradient in gradients if gradient is not None])
-            dist.all_reduce(flat, group=group)
-            flat /= dist.get_world_size(group)
-            parts = flat.split([parameter.numel() for parameter in self._parameters])
-            gradients = [part.view_as(value) for part, value in zip(parts, self._parameters, strict=True)]
-        given: set[int] = set()
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if gradient is None:
-                continue
-            if parameter.grad is not None:
-                parameter.grad.add_(gradient)
-            else:  # autograd may give two parameters one tensor, and gradients are written to in place
-                parameter.grad = gradient.clone() if id(gradient) in given else gradient
-                given.add(id(gradient))
-
-    def _gradients(self) -> list[Tensor | None]:
+    def _led_back(self, by_leaf: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Gradients by the members, from those by the weights of each ray."""
         stacks, sent = [], []
-        for stack, column in zip(self._stacks.values(), zip(*self._of_leaves, strict=True), strict=True):
-            if any(gradient is not None for gradient in column):
+        for number, stack in enumerate(self._stacks.values()):
+            column = by_leaf[number :: len(self._stacks)]
+            if stack.requires_grad and any(gradient is not None for gradient in column):
                 stacks.append(stack)
                 sent.append(torch.stack([_dense(gradient, stack[0]) for gradient in column]))
         if not stacks:
-            return self._direct
-        found = torch.autograd.grad(stacks, self._parameters, sent, allow_unused=True)
-        return [_sum(*pair) for pair in zip(self._direct, found, strict=True)]
+            return [None] * len(self._parameters)
+        return torch.autograd.grad(stacks, self._parameters, sent, allow_unused=True)
+
+
+def added(first: Gradients, second: Gradients) -> Gradients:
+    """The sum of two, in the memory of the first."""
+    return [_sum(*pair) for pair in zip(first, second, strict=True)]
+
+
+def write_gradients(
+    parameters: Sequence[nn.Parameter], gradients: Gradients, group: dist.ProcessGroup | None = None
+) -> None:
+    """Add gradients to `.grad` of their parameters, averaged over the processes of a group."""
+    if group is not None:
+        # Every process takes part with every parameter, whatever its own samples reach.
+        whole = [
+            torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
+            for parameter, gradient in zip(parameters, gradients, strict=True)
+        ]
+        flat = torch.cat([gradient.flatten() for gradient in whole])
+        dist.all_reduce(flat, group=group)
+        flat /= dist.get_world_size(group)
+        parts = flat.split([parameter.numel() for parameter in parameters])
+        gradients = [part.view_as(value) for part, value in zip(parts, parameters, strict=True)]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None and parameter.grad is not None:
+            parameter.grad.add_(gradient)
+        elif gradient is not None:
+            parameter.grad = gradient
 
 
 def _dense(gradient: Tensor | None, like: Tensor) -> Tensor:
@@ -109,4 +114,19 @@ def _dense(gradient: Tensor | None, like: Tensor) -> Tensor:
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     if first is None or second is None:
         return second if first is None else first
-    return first + second
+    return first.add_(second)
+
+
+def _with_own_memory(gradients: Sequence[Tensor | None]) -> Gradients:
+    """Autograd may give several parameters one memory, or one number for many entries; neither can be written to."""
+    found: Gradients = []
+    taken: set[int] = set()
+    for gradient in gradients:
+        own = gradient
+        if gradient is not None and gradient.layout == torch.strided:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in taken or not gradient.is_contiguous():
+                own = gradient.clone(memory_format=torch.contiguous_format)
+            taken.add(memory)
+        found.append(own)
+    return found

@@ -1,18 +1,18 @@
 """The training of a Pareto manifold: losses along random preferences, differentiated by all members."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from cotrain.errors import TrainingDivergedError
 from cotrain.model import random_state_kept
 from cotrain.pareto.balance import RunningMeans
 from cotrain.pareto.manifold import ParetoManifold
-from cotrain.pareto.mixture import Mixture
+from cotrain.pareto.mixture import Gradients, Mixture, added, write_gradients
 from cotrain.pareto.ordering import ordering_penalty
 from cotrain.pareto.ray_losses import ray_losses
 from cotrain.pareto.rays import Concentration, RaySampler, default_concentration
@@ -110,7 +110,7 @@ class ParetoObjective:
             seed=seed,
         )
         self._split, self._balance, self._ordering = split, balance, ordering
-        self._cut = not split or balance == "gradients" or manifold.template.has_sparse_gradients
+        self._cut = balance == "gradients" or manifold.template.has_sparse_gradients
         self._scalarization, self._smoothness = scalarization, smoothness
         self._means = RunningMeans(len(self.tasks))
         self._group = process_group
@@ -137,28 +137,26 @@ class ParetoObjective:
             raise ValueError("There is no sample in the batch. Leave it out.")
         preferences = self._rays.draw()
         if self._split:
-            preferences = preferences[: len(batch.index)]
+            preferences = preferences[: self._most_chunks(len(batch.index))]
             self._warn_of_few(len(batch.index) // len(preferences))
         self.preferences = preferences
-        mixture = Mixture(self.manifold, preferences, cut=self._cut)
-        factors = self._coupled_factors(mixture, batch) if self._ordering else None
-        everyone = list(range(len(preferences)))
+        factors = self._coupled_factors(batch) if self._ordering else None
+        parameters = [value for value in self.manifold.parameters() if value.requires_grad]
+        gradients: Gradients = [None] * len(parameters)
         found, there = [], []
-        # Chunks together are one batch, and cost one backward pass. Whole batches are differentiated one by one.
-        for rays in [everyone] if self._split else [[ray] for ray in everyone]:
-            losses, present = self._losses(mixture, rays, batch)
-            if factors is not None:
-                total = (losses * factors[rays]).sum()
-            else:
-                total = self._scalars(mixture, losses, present, rays).sum() / len(preferences)
-            mixture.differentiate(total if scale is None else scale(total), rays)
-            found.append(losses.detach())
+        # Chunks together are one batch, and cost one backward pass. Whole batches are mixed and differentiated one by
+        # one, so that there is never more than one ray's network.
+        for rays in torch.arange(len(preferences)).split(len(preferences) if self._split else 1):
+            mine = None if factors is None else factors[rays]
+            part, losses, present = self._along(parameters, preferences[rays], batch, mine, scale)
+            gradients = added(gradients, part)
+            found.append(losses)
             there.append(present)
         losses, present = torch.cat(found), torch.cat(there)
         everywhere, anywhere = self._over_processes(losses, present)
         self._require_finite(losses, everywhere)
         self._means.update(everywhere, anywhere)
-        mixture.write(self._group)
+        write_gradients(parameters, gradients, self._group)
         return losses
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,40 +168,59 @@ class ParetoObjective:
         self._rays.load_state_dict(state["rays"])
         self._means.load_state_dict(state["means"])
 
-    def _losses(self, mixture: Mixture, rays: list[int], batch: Batch) -> tuple[Tensor, Tensor]:
-        return ray_losses(self.manifold, self.tasks, [mixture.weights[ray] for ray in rays], batch)
+    def _along(
+        self,
+        parameters: Sequence[nn.Parameter],
+        preferences: Tensor,
+        batch: Batch,
+        factors: Tensor | None,
+        scale: Callable[[Tensor], Tensor] | None,
+    ) -> tuple[Gradients, Tensor, Tensor]:
+        """Gradients, losses [n, T] and where they are known, [n, T], along n rays that are differentiated together."""
+        mixture = Mixture(self.manifold, parameters, preferences, cut=self._cut)
+        losses, present = ray_losses(self.manifold, self.tasks, mixture.weights, batch)
+        if factors is not None:
+            total = (losses * factors).sum()
+        else:
+            scales = self._scales(losses, present, mixture)
+            total = self._scalars(losses, present, scales, preferences).sum() / len(self.preferences)
+        return mixture.gradients(total if scale is None else scale(total)), losses.detach(), present
 
-    def _scalars(self, mixture: Mixture, losses: Tensor, present: Tensor, rays: list[int]) -> Tensor:
-        """What is minimised along each of the rays, [n], from their losses [n, T]."""
-        weights = self.manifold.knobs.task_weights(self.preferences[rays]).to(losses)
-        weighted = losses * (weights / self._scales(mixture, losses, present, rays))
-        return scalarized(weighted, present, self._scalarization, self._smoothness)
+    def _scalars(self, losses: Tensor, present: Tensor, scales: Tensor | float, preferences: Tensor) -> Tensor:
+        """What is minimised along each of n rays, [n], from their losses [n, T]."""
+        weights = self.manifold.knobs.task_weights(preferences).to(losses)
+        return scalarized(losses * (weights / scales), present, self._scalarization, self._smoothness)
 
-    def _scales(self, mixture: Mixture, losses: Tensor, present: Tensor, rays: list[int]) -> Tensor | float:
+    def _scales(self, losses: Tensor, present: Tensor, mixture: Mixture) -> Tensor | float:
         """What the losses [n, T] are divided by."""
         if self._balance == "none":
             return 1.0
         if self._balance == "means":
             return self._means.scales(losses.detach(), present)
-        return torch.stack([mixture.gradient_norms(row, ray) for row, ray in zip(losses, rays, strict=True)])
+        return torch.stack([mixture.gradient_norms(row, ray) for ray, row in enumerate(losses)])
 
-    def _coupled_factors(self, mixture: Mixture, batch: Batch) -> Tensor:
+    def _coupled_factors(self, batch: Batch) -> Tensor:
         """[W, T], derivatives of the objective with the ordering penalty by the losses: a first pass without graphs.
 
         Exact: the gradient of a function of all losses is the sum of the losses' gradients times these. The second
         pass draws the same dropout masks.
         """
-        everyone = list(range(len(self.preferences)))
         with torch.no_grad(), random_state_kept():
-            found, there = zip(*(self._losses(mixture, [ray], batch) for ray in everyone), strict=True)
+            rays = (self.manifold.weights_at(ray) for ray in self.preferences.split(1))
+            found, there = zip(*(ray_losses(self.manifold, self.tasks, ray, batch) for ray in rays), strict=True)
         losses, present = torch.cat(found).requires_grad_(), torch.cat(there)
+        scales = self._means.scales(losses.detach(), present) if self._balance == "means" else 1.0
         with torch.enable_grad():
-            total = self._scalars(mixture, losses, present, everyone).mean()
+            total = self._scalars(losses, present, scales, self.preferences).mean()
             shares = self.manifold.knobs.shares.to(losses)
-            by_knob = (losses / self._scales(mixture, losses, present, everyone)) @ shares.T
-            total = total + self._ordering * ordering_penalty(by_knob, self.preferences.to(losses))
+            total = total + self._ordering * ordering_penalty((losses / scales) @ shares.T, self.preferences.to(losses))
             (factors,) = torch.autograd.grad(total, losses)
         return factors
+
+    def _most_chunks(self, size: int) -> int:
+        """Chunks that a batch can be cut into; BatchNorm needs two samples in each."""
+        batch_norm = bool(self.manifold.statistics.names) and self.manifold.training
+        return max(size // 2, 1) if batch_norm else size
 
     def _warn_of_few(self, size: int) -> None:
         if size < FEW_SAMPLES and self.manifold.statistics.names and self.manifold.training:

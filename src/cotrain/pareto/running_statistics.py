@@ -4,14 +4,16 @@ Statistics that are averaged over the random preferences of a training are those
 BatchNorm they cost the corners half of their accuracy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from cotrain.batches import Samples, batches, count, map_tensors
+from cotrain.batches import batches, count, map_tensors
+from cotrain.pareto.front_evaluation import FrontSamples
 from cotrain.pareto.low_rank import plain
 from cotrain.pareto.members import stored
 from cotrain.pareto.preference import simplex_lattice
@@ -74,7 +76,7 @@ class RunningStatistics(nn.Module):
         likes = {name: self.get_buffer(stored(name)) for name in self.names}
         return {name: _mean(stack[rows].to(likes[name]), shares) for name, stack in self.at_anchors.items()}
 
-    def calibrate(self, manifold: "ParetoManifold", samples: Samples, divisions: int | None, most: int) -> None:
+    def calibrate(self, manifold: "ParetoManifold", samples: FrontSamples, divisions: int | None, most: int) -> None:
         """Learn them at a lattice of preferences."""
         if not self.names:
             return
@@ -85,7 +87,7 @@ class RunningStatistics(nn.Module):
 
     @torch.no_grad()
     def learnt(
-        self, manifold: "ParetoManifold", preferences: Tensor, samples: Samples, most: int = 10_000
+        self, manifold: "ParetoManifold", preferences: Tensor, samples: FrontSamples, most: int = 10_000
     ) -> list[Statistics]:
         """Learn them at each of the preferences [n, K]: reset, then the average over batches, all else in eval mode."""
         if not self.names:
@@ -93,11 +95,9 @@ class RunningStatistics(nn.Module):
         found: list[Statistics] = []
         for part in preferences.split(AT_ONCE):
             networks = [self._network(manifold, weights) for weights in manifold.weights_at(part)]
-            number = min(count(samples), most)
-            size = -(-number // -(-number // BATCH))  # even batches: BatchNorm cannot learn from a last one of 1
             to_device = methodcaller("to", next(iter(manifold.parameters())).device)
-            for batch in batches(samples, size, torch.arange(number)):
-                inputs = map_tensors(batch.inputs, to_device)
+            for part_of_inputs in _inputs(samples, most):
+                inputs = map_tensors(part_of_inputs, to_device)
                 for network in networks:
                     network(inputs)
             found += [{name: network.get_buffer(name) for name in self.names} for network in networks]
@@ -124,6 +124,22 @@ class RunningStatistics(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Back from the `state_dict`."""
         self.divisions, self.at_anchors = state["divisions"], dict(state["at_anchors"])
+
+
+def _inputs(samples: FrontSamples, most: int) -> Iterator[Any]:
+    """Inputs of about the first `most` samples, in batches; of a DataLoader its own."""
+    if isinstance(samples, DataLoader):
+        seen = 0
+        for inputs, targets in samples:
+            yield inputs
+            seen += len(next(iter(targets.values())) if isinstance(targets, Mapping) else targets)
+            if seen >= most:
+                return
+        return
+    number = min(count(samples), most)
+    size = -(-number // -(-number // BATCH))  # even batches: BatchNorm cannot learn from a last one of 1
+    for batch in batches(samples, size, torch.arange(number)):
+        yield batch.inputs
 
 
 def surrounding_anchors(preference: Tensor, divisions: int) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,19 @@
 """A preference of a finished front: chosen on validation samples, measured on test samples, exported as weights."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cotrain.errors import ArgumentsError
 from cotrain.files import write_json
-from cotrain.pareto import Front, ParetoManifold
+from cotrain.pareto import Front
 from cotrain.pareto.preference import as_preferences
+from cotrain.pareto.sample_scores import METRIC_OF_KIND
 from cotrain.study.folder import StudyFolder
 from cotrain.study.front_config import FrontConfig
 from cotrain.study.front_results import described, plain
@@ -18,7 +22,7 @@ from cotrain.study.front_setting import FrontSetting
 from cotrain.study.front_words import preference_words
 from cotrain.study.weights import save_network
 
-__all__ = ["CHOICE", "CHOSEN", "Wish", "choose_preference", "wish_of"]
+__all__ = ["CHOICE", "CHOSEN", "Wish", "choose_preference", "require_possible", "wish_of"]
 
 CHOICE = "pareto/choice.json"
 CHOSEN = "pareto/chosen.safetensors"
@@ -72,6 +76,22 @@ def wish_of(
     return Wish(minimize, maximize, known, bounds)
 
 
+def require_possible(setting: FrontSetting, wish: Wish) -> None:
+    """Refuse a wish that no front of these targets can fulfil, before it is trained.
+
+    Raises:
+        ArgumentsError: If the wish names what there is not, or is not understood.
+    """
+    tasks, count = setting.base.data.tasks, len(setting.knobs.names)
+    nothing = torch.zeros(count, len(tasks), dtype=torch.float64)
+    metric_names = tuple(METRIC_OF_KIND[task.kind] for task in tasks)
+    untrained = Front(
+        setting.knobs.names, tasks.names, torch.eye(count), nothing, nothing, metric_names, setting.knobs.shares
+    )
+    with _words_for_the_user():
+        _chosen(untrained, wish)
+
+
 def choose_preference(config: FrontConfig, out: Path, wish: Wish) -> None:
     """Choose a preference of a finished front, and write `pareto/choice.json` and `pareto/chosen.safetensors`.
 
@@ -87,12 +107,8 @@ def choose_preference(config: FrontConfig, out: Path, wish: Wish) -> None:
     setting = FrontSetting.load(config)
     manifold = load_manifold(StudyFolder(out), setting)
     data = setting.base.data
-    try:
-        chosen = _chosen(manifold, manifold.front(data.valid.pair, setting.grid), wish)
-    except ArgumentsError:
-        raise
-    except ValueError as error:
-        raise ArgumentsError(str(error)) from error
+    with _words_for_the_user():
+        chosen = _chosen(manifold.front(data.valid.pair, setting.grid), wish)
     preference = chosen["preference"]
     measured = {
         part: described(manifold.front(split.pair, as_preferences(preference, manifold.names)))[0]
@@ -103,11 +119,21 @@ def choose_preference(config: FrontConfig, out: Path, wish: Wish) -> None:
     write_json(out / CHOICE, {**chosen, **measured})
 
 
-def _chosen(manifold: ParetoManifold, front: Front, wish: Wish) -> dict[str, Any]:
+@contextmanager
+def _words_for_the_user() -> Iterator[None]:
+    try:
+        yield
+    except ArgumentsError:
+        raise
+    except ValueError as error:
+        raise ArgumentsError(str(error)) from error
+
+
+def _chosen(front: Front, wish: Wish) -> dict[str, Any]:
     asked = {"minimize": wish.minimize, "maximize": wish.maximize, "subject_to": wish.subject_to}
     if wish.preference is not None:
-        shares = as_preferences(wish.preference, manifold.names).tolist()
-        preference = dict(zip(manifold.names, shares, strict=True))
+        shares = as_preferences(wish.preference, front.names).tolist()
+        preference = dict(zip(front.names, shares, strict=True))
         sentence = f"Preference {preference_words(preference)}, as given."
         return {**asked, "preference": preference, "feasible": True, "violation": {}, "sentence": sentence}
     choice = front.choose(minimize=wish.minimize, maximize=wish.maximize, subject_to=wish.subject_to)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,14 @@ def front_config_of(path: Path, given: FrontConfig) -> FrontConfig:
     return config
 
 
-def run_front(config: FrontConfig, out: Path, *, bar: Bar, resume: bool = False) -> None:
+def run_front(
+    config: FrontConfig,
+    out: Path,
+    *,
+    bar: Bar,
+    resume: bool = False,
+    check: Callable[[FrontSetting], None] | None = None,
+) -> None:
     """Make a front, or the part of it that is not done.
 
     Written are, under `pareto/`: the manifold, its controls (equal weights and single tasks, of the same budget), every
@@ -79,11 +86,14 @@ def run_front(config: FrontConfig, out: Path, *, bar: Bar, resume: bool = False)
         bar: Shows the progress of a step.
         resume: Go on with the front that is in the folder; finished steps are not run again, and the result is that
             of an uninterrupted run.
+        check: Called before anything is trained or written, to refuse what could not be done in the end.
 
     Raises:
         CotrainError: If the data, the folder or a training do not allow it; what was finished is kept.
     """
     setting = FrontSetting.load(config)
+    if check is not None:
+        check(setting)
     folder = _open(out, config, resume)
     folder.log("run", data=setting.base.data.name, resume=resume)
     depends: dict[str, object] = {"front": setting.identity}
