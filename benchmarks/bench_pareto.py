@@ -1,7 +1,7 @@
 """What a Pareto manifold costs: steps in plain steps, memory, looking at a front, exporting a point.
 
-Both sides use fused Adam. Peak memory is that of a process of its own that trains on Census-Income's own rows, less
-what it holds before the first step.
+Both sides use fused Adam. Peak memory is that of a process of its own that holds inputs of Census-Income's size (as
+random numbers) and trains for 20 steps on a batch, and how much of it came with the training.
 Use: python benchmarks/bench_pareto.py [--json FILE] [--rounds 21] [--cases census lenet lora front export memory]
 """
 
@@ -76,17 +76,15 @@ def _lenet(rounds: int) -> list[Comparison]:
 
 
 def _lora(rounds: int) -> list[Comparison]:
-    count = 40
-    tasks, batch = TaskSet([Task(f"t{number}", "binary") for number in range(count)]), _batch((500,), count, 2)
-    make = lambda: _million(500, count)  # noqa: E731 - a constructor with its argument
-    plain, manifold = make(), ParetoManifold(make(), tasks, "lora", rank=4, members="^[02]")
+    plain, tasks, _ = _many_tasks_setting()
+    manifold = ParetoManifold(plain, tasks, "lora", rank=4, members="^[02]")
     sizes = [sum(value.numel() for value in model.parameters()) for model in (plain, manifold)]
     print(f"parameters: {sizes[0]:,} and {sizes[1]:,} with 40 members of rank 4: {sizes[1] / sizes[0]:.2f}x")
     return compare(
         "40 tasks, rank 4, step",
         {
-            "a plain step": _plain_step(make(), tasks, batch),
-            "4 rays, split": _manifold_step(make(), tasks, batch, form="lora", members="^[02]"),
+            "a plain step": _plain_step(*_many_tasks_setting()),
+            "4 rays, split": _manifold_step(*_many_tasks_setting(), form="lora", members="^[02]"),
         },
         rounds,
     )
@@ -144,13 +142,13 @@ def _memory(rounds: int) -> list[Comparison]:
     del rounds
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("plain", "manifold"):
+        for kind in STEPS_IN_MEMORY:
             file = Path(folder) / kind
             process = context.Process(target=_peak, args=(kind, file))
             process.start()
             process.join()
             total, before = (int(word) for word in file.read_text().split())
-            print(f"Census, {kind}: peak {total / 2**20:.2f} GiB, {(total - before) / 2**10:.0f} MiB of it training")
+            print(f"{kind}: peak {total / 2**20:.2f} GiB, {(total - before) / 2**10:.0f} MiB of it training")
     return []
 
 
@@ -158,12 +156,20 @@ def _peak(kind: str, file: Path) -> None:
     torch.set_num_threads(1)
     inputs = torch.rand(CENSUS_ROWS, CENSUS_COLUMNS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    batch, tasks, make = _batch((CENSUS_COLUMNS,), 2, 2), _classes(2, 2), Network(CENSUS_COLUMNS)
-    step = _plain_step(make, tasks, batch) if kind == "plain" else _manifold_step(make, tasks, batch)
+    step = STEPS_IN_MEMORY[kind]()
     for _ in range(STEPS_OF_MEMORY):
         step()
     del inputs
     file.write_text(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} {before}")
+
+
+def _census_setting() -> tuple[nn.Module, TaskSet, Batch]:
+    return Network(CENSUS_COLUMNS), _classes(2, 2), _batch((CENSUS_COLUMNS,), 2, 2)
+
+
+def _many_tasks_setting(count: int = 40) -> tuple[nn.Module, TaskSet, Batch]:
+    tasks = TaskSet([Task(f"t{number}", "binary") for number in range(count)])
+    return _million(500, count), tasks, _batch((500,), count, 2)
 
 
 def _plain_step(model: nn.Module, tasks: TaskSet, batch: Batch) -> Callable[[], None]:
@@ -253,6 +259,13 @@ class _Bytes(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.inputs[index].float() / 255, self.targets[index]
 
+
+STEPS_IN_MEMORY: dict[str, Callable[[], Callable[[], None]]] = {
+    "Census, plain": lambda: _plain_step(*_census_setting()),
+    "Census, manifold": lambda: _manifold_step(*_census_setting()),
+    "40 tasks, plain": lambda: _plain_step(*_many_tasks_setting()),
+    "40 tasks, rank 4": lambda: _manifold_step(*_many_tasks_setting(), form="lora", members="^[02]"),
+}
 
 CASES: dict[str, Callable[[int], list[Comparison]]] = {
     "census": _census, "lenet": _lenet, "lora": _lora, "front": _front, "export": _export, "memory": _memory,
