@@ -39,8 +39,8 @@ class ParetoObjective:
             objective.backward(batch)
             optimizer.step()
 
-    With `split` the batch is cut into one chunk per ray: W rays with the arithmetic of one forward and backward pass, and
-    without bias, since chunk and ray are independent. Otherwise every ray sees the whole batch (as published), one
+    With `split` the batch is cut into one chunk per ray: W rays with the arithmetic of one forward and backward pass,
+    and without bias, since chunk and ray are independent. Otherwise every ray sees the whole batch (as published), one
     after the other, so that memory does not grow with their number; dropout masks differ from ray to ray.
 
     Args:
