@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cotrain.grouping.auxiliaries import select_auxiliaries
 from cotrain.grouping.gains import membership
 from cotrain.grouping.pair_mean import PairMean
+from cotrain.grouping.table import GainTable
 
 TASKS = ("main", "good", "fair", "noise", "bad")
 
@@ -114,3 +115,12 @@ def test_the_order_of_tasks_does_not_matter(order, seed):
 def test_bad_arguments(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         select_auxiliaries(*arguments, **options)
+
+
+def test_a_group_that_nothing_is_known_of_does_not_help():
+    """Pairs were measured, and the group of all three was not."""
+    nan = np.nan
+    table = GainTable("abc", [("a", "b"), ("a", "c"), ("b", "c")], [[0.1, 0.1, nan], [0.3, nan, 0.1], [nan, 0.1, 0.1]])
+    found = select_auxiliaries("a", table)
+    assert list(found.weights) == ["c"]
+    assert found.gain[0] == pytest.approx(0.3)

@@ -391,3 +391,15 @@ def test_the_order_of_resources_and_links_changes_nothing():
         for order in permutations(resources)
     ]
     assert answers[0] == answers[1]
+
+
+def test_what_can_be_read_once_only_is_kept():
+    gains = PairMean(np.ones((3, 3)), "abc")
+    given = {"must_link": [("a", "b")], "cannot_link": [("a", "c")], "served_alone": ["c"], "trained": [("a", "b")]}
+    once = Constraints(**{name: iter(groups) for name, groups in given.items()}, resources=iter([Resource("n", 3)]))
+    kept = Constraints(**given, resources=[Resource("n", 3)])
+    assert once.named_tasks() == kept.named_tasks()
+    found, wanted = (select_groups(gains, budget=3, constraints=one) for one in (once, kept))
+    assert found.groups == wanted.groups
+    apart = Constraints(cannot_link=combinations("abc", 2))
+    assert all(len(group.trains) == 1 for group in select_groups(gains, budget=3, constraints=apart).groups)

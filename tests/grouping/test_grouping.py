@@ -85,6 +85,7 @@ def test_how_sure_a_choice_is_stands_in_words():
 
     assert standing(value=1.0, bound=1.0, status="optimal") == "proven best"
     assert standing(value=1.0, bound=1.021, status="heuristic") == "within 2.1% of the best possible"
+    assert standing(value=0.5, bound=2.0, status="heuristic") == "within 75.0% of the best possible"
     stopped = standing(value=1.0, bound=1.021, status="time_limit")
     assert stopped == "within 2.1% of the best possible (stopped by the time limit)"
     assert standing(value=-1.0, bound=0.25, status="heuristic") == "at most 1.25 below the best possible"

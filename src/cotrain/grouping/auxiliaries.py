@@ -126,6 +126,7 @@ def _added(gains: GainModel, main: str, candidates: list[str]) -> list[str]:
     rest, best = list(candidates), 0.0
     while rest:
         values, _ = _of_main(gains, main, [(main, *kept, helper) for helper in rest])
+        values = np.nan_to_num(values, nan=-np.inf)  # a group that nothing is known of does not help
         top = int(values.argmax())
         if values[top] <= best:
             break

@@ -118,11 +118,11 @@ class Grouping:
             return "proven best"
         if self.status in ("given", "random"):
             return f"{self.status}, not chosen for its value"
-        if self.gap is None:
+        if self.gap is None or self.bound is None:
             return f"the best of {self.n_candidates} candidates, without proof"
         words = f"at most {self.gap:.3g} below the best possible"
-        if self.relative_gap is not None and self.value > 0:
-            words = f"within {self.relative_gap:.1%} of the best possible"
+        if self.value > 0 and self.bound > 0:
+            words = f"within {self.gap / self.bound:.1%} of the best possible"
         return words + (" (stopped by the time limit)" if self.status == "time_limit" else "")
 
     @property
