@@ -485,3 +485,58 @@ def test_rays_in_full_are_mixed_one_by_one(monkeypatch):
     monkeypatch.setattr(ParetoManifold, "weights_at", recorded)
     ParetoObjective(manifold, rays=5, split=False).backward(batch)
     assert len(alive) == 5 * len(manifold.member_names)
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_grad_scaler_changes_nothing(split):
+    found = []
+    for scaled in (False, True):
+        manifold, batch = problem(dtype=torch.float32)
+        objective = ParetoObjective(manifold, rays=2, split=split)
+        optimizer = torch.optim.SGD(manifold.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
+        for _ in range(3):
+            optimizer.zero_grad()
+            objective.backward(batch, scale=scaler.scale)
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(manifold.parameters(), 0.5)
+            scaler.step(optimizer)
+            scaler.update()
+        found.append(torch.cat([value.detach().flatten() for value in manifold.parameters()]))
+    torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_gradient_balance_divides_by_the_norm_at_the_mixed_weights(split):
+    manifold, batch = problem()
+    objective = ParetoObjective(manifold, rays=1, split=split, balance="gradients", corners=0)
+    objective.backward(batch)
+    (point,) = objective.preferences
+    network = manifold.export(point)
+    total, losses = 0.0, PAIR.losses(network(batch.inputs), batch.targets)
+    for share, loss in zip(point, losses, strict=True):
+        by_weight = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+        total = total + share * loss / torch.cat([part.flatten() for part in by_weight]).norm()
+    by_weight = torch.autograd.grad(total, list(network.parameters()))
+    wanted = dict(zip((name for name, _ in network.named_parameters()), by_weight, strict=True))
+    for name in manifold.member_names:
+        stack = manifold.members.stacks["/" + name.replace(".", "/")].grad
+        torch.testing.assert_close(stack, torch.stack([share * wanted[name] for share in point.double()]))
+
+
+@pytest.mark.parametrize("form", ["full", "lora"])
+def test_forty_members_train(form):
+    tasks = TaskSet([Task(f"t{number}", "binary") for number in range(40)])
+    torch.manual_seed(0)
+    manifold = ParetoManifold(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 40)), tasks, form, rank=1)
+    inputs = torch.randn(64, 4)
+    batch = Batch(torch.arange(64), inputs, (inputs @ torch.randn(4, 40) > 0).float())
+    objective = ParetoObjective(manifold, rays=8)
+    optimizer = torch.optim.Adam(manifold.parameters(), lr=0.05)
+    means = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        means.append(float(objective.backward(batch).mean()))
+        optimizer.step()
+    assert objective.preferences.shape == (8, 40)
+    assert sum(means[-5:]) < 0.9 * sum(means[:5])
