@@ -40,23 +40,21 @@ def main() -> None:
 
 
 def _census(rounds: int) -> list[Comparison]:
-    tasks, batch = _classes(2, 2), _batch((CENSUS_COLUMNS,), 2, 2)
-    make = lambda: Network(CENSUS_COLUMNS)  # noqa: E731 - a constructor with its argument
     return compare(
         "Census, step",
         {
-            "a plain step": _plain_step(make(), tasks, batch),
-            "4 rays, split": _manifold_step(make(), tasks, batch),
-            "4 rays, split, losses not balanced": _manifold_step(make(), tasks, batch, balance="none"),
-            "4 rays, split, and a mean of the weights": _manifold_step(make(), tasks, batch, averaged=True),
+            "a plain step": _plain_step(*_census_setting()),
+            "4 rays, split": _manifold_step(*_census_setting()),
+            "4 rays, split, losses not balanced": _manifold_step(*_census_setting(), balance="none"),
+            "4 rays, split, and a mean of the weights": _manifold_step(*_census_setting(), averaged=True),
         },
         rounds,
     ) + compare(
         "Census, forward and backward",
         {
-            "two plain passes": _passes(make(), tasks, batch, 2),
-            "2 rays in full": _manifold_pass(make(), tasks, batch, rays=2, split=False),
-            "4 rays, split": _manifold_pass(make(), tasks, batch),
+            "two plain passes": _passes(*_census_setting(), 2),
+            "2 rays in full": _manifold_pass(*_census_setting(), rays=2, split=False),
+            "4 rays, split": _manifold_pass(*_census_setting()),
         },
         rounds,
     )

@@ -1,6 +1,17 @@
 """What can go wrong for a user: every error says what was wrong, what was got and what to do."""
 
-__all__ = ["ArgumentsError", "CotrainError", "DataError", "StudyError", "TrainingDivergedError", "UnknownNameError"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = [
+    "ArgumentsError",
+    "CotrainError",
+    "DataError",
+    "StudyError",
+    "TrainingDivergedError",
+    "UnknownNameError",
+    "as_arguments_errors",
+]
 
 
 class CotrainError(Exception):
@@ -25,3 +36,14 @@ class StudyError(CotrainError, ValueError):
 
 class TrainingDivergedError(CotrainError, ArithmeticError):
     """A loss became NaN or infinite; what was saved before that step is still there."""
+
+
+@contextmanager
+def as_arguments_errors() -> Iterator[None]:
+    """What inside raises a ValueError was given a wrong argument by the user of the command line."""
+    try:
+        yield
+    except ArgumentsError:
+        raise
+    except ValueError as error:
+        raise ArgumentsError(str(error)) from error

@@ -14,6 +14,7 @@ from wrapped_modules import PAIR, apart, batch_for, features, gradients, mlp
 from cotrain import Batch, Task, TaskSet
 from cotrain.errors import TrainingDivergedError
 from cotrain.pareto import ParetoManifold, ParetoObjective, ordering_penalty
+from cotrain.pareto.members import stored
 from cotrain.pareto.mixture import Mixture, write_gradients
 from cotrain.pareto.ray_losses import ray_losses
 
@@ -30,7 +31,7 @@ def plain_members(manifold, module):
     """Explicit copies of every member's parameters, as leaves: K dicts, and the shared ones."""
     members = [
         {
-            name: manifold.members.stacks["/" + name.replace(".", "/")][row].detach().clone().requires_grad_()
+            name: manifold.members.stacks[stored(name)][row].detach().clone().requires_grad_()
             for name in manifold.member_names
         }
         for row in range(len(manifold.names))
@@ -520,7 +521,7 @@ def test_gradient_balance_divides_by_the_norm_at_the_mixed_weights(split):
     by_weight = torch.autograd.grad(total, list(network.parameters()))
     wanted = dict(zip((name for name, _ in network.named_parameters()), by_weight, strict=True))
     for name in manifold.member_names:
-        stack = manifold.members.stacks["/" + name.replace(".", "/")].grad
+        stack = manifold.members.stacks[stored(name)].grad
         torch.testing.assert_close(stack, torch.stack([share * wanted[name] for share in point.double()]))
 
 

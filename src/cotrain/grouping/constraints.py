@@ -82,13 +82,10 @@ class Constraints:
 
     def __post_init__(self) -> None:
         # What can be read only once, such as combinations(names, 2), is read here and kept.
-        object.__setattr__(self, "resources", tuple(self.resources))
-        for name in ("must_link", "cannot_link", "trained"):
-            groups = getattr(self, name)
-            if not hasattr(groups, "__len__"):
-                object.__setattr__(self, name, tuple(groups))
-        if not hasattr(self.served_alone, "__len__"):
-            object.__setattr__(self, "served_alone", tuple(self.served_alone))
+        for name in ("resources", "must_link", "cannot_link", "served_alone", "trained"):
+            given = getattr(self, name)
+            if not hasattr(given, "__len__"):
+                object.__setattr__(self, name, tuple(given))
         for name in ("min_size", "max_size", "networks_per_task", "n_networks"):
             number = getattr(self, name)
             if number is not None and (number != int(number) or number < 1):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import compress
 
 import numpy as np
 
-from cotrain.grouping.gains import Groups, membership
+from cotrain.grouping.gains import BoolArray, FloatArray, Groups, membership
 from cotrain.grouping.measured_losses import Names
 
-__all__ = ["spread_groups"]
+__all__ = ["one_by_one", "spread_groups"]
 
 
 def spread_groups(groups: Groups, number: int, *, tasks: Sequence[str], seed: int | np.random.Generator) -> list[Names]:
@@ -36,12 +37,30 @@ def spread_groups(groups: Groups, number: int, *, tasks: Sequence[str], seed: in
     if number < 0:
         raise ValueError(f"number must not be negative. Got {number}.")
     members = np.unique(membership(groups, tuple(tasks)), axis=0)
-    left = members[np.random.default_rng(seed).permutation(len(members))]
+    rows = one_by_one(members, number, lambda left, held: left @ (1 / (1 + held)), np.random.default_rng(seed))
+    return [tuple(compress(tasks, row)) for row in members[rows].tolist()]
+
+
+def one_by_one(
+    members: BoolArray,
+    number: int,
+    worth: Callable[[BoolArray, FloatArray], FloatArray],
+    rng: np.random.Generator,
+) -> list[int]:
+    """Rows of groups [n, T], each the one of largest worth after those before it.
+
+    Args:
+        members: [n, T].
+        number: How many rows to take; fewer if there are fewer.
+        worth: From the groups that are left [m, T], and how often every task is in those that are taken, to [m].
+        rng: Of the order among equals.
+    """
+    left = rng.permutation(len(members))
     held = np.zeros(members.shape[1])
-    found: list[Names] = []
-    for _ in range(min(number, len(left))):
-        best = int((left @ (1 / (1 + held))).argmax())
-        held += left[best]
-        found.append(tuple(name for name, is_in in zip(tasks, left[best], strict=True) if is_in))
-        left = np.delete(left, best, axis=0)
+    found: list[int] = []
+    while len(left) and len(found) < number:
+        best = int(worth(members[left], held).argmax())
+        found.append(int(left[best]))
+        held += members[left[best]]
+        left = np.delete(left, best)
     return found

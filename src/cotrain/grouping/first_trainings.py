@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
-from cotrain.grouping.gains import check_tasks
+from cotrain.grouping.design import one_by_one
+from cotrain.grouping.gains import check_tasks, membership
+from cotrain.grouping.measured_losses import Names
 
 __all__ = ["first_trainings"]
 
@@ -20,8 +21,6 @@ TRIES = 200
 
 FEWEST_AFTER = 2
 """Trainings that must be left for larger groups if all pairs are to be trained first."""
-
-Names = tuple[str, ...]
 
 
 def first_trainings(
@@ -63,7 +62,7 @@ def first_trainings(
     wanted = min(max(len(found) + int(SHARE * (trainings - len(found))), -(-len(names) // smallest)), trainings)
     if allowed is not None:
         sized = sorted(group for group in allowed if smallest <= len(group) <= largest)
-        return [*found, *_spread(sized or sorted(allowed - found.keys()), wanted - len(found), rng)]
+        return [*found, *_spread(sized or sorted(allowed - found.keys()), names, wanted - len(found), rng)]
     for _ in range(TRIES):  # few tasks have few different groups
         size = int(rng.integers(smallest, largest + 1))
         order = rng.permutation(len(names))
@@ -74,13 +73,8 @@ def first_trainings(
     return list(found)
 
 
-def _spread(groups: Sequence[Names], count: int, rng: np.random.Generator) -> list[Names]:
+def _spread(groups: Sequence[Names], tasks: Names, count: int, rng: np.random.Generator) -> list[Names]:
     """Random groups, each one that holds as many tasks as possible that are in fewest of those before it."""
-    left = [groups[i] for i in rng.permutation(len(groups))]
-    held: Counter[str] = Counter()
-    found: list[Names] = []
-    while left and len(found) < count:
-        found.append(min(left, key=lambda group: sum(held[task] for task in group) / len(group)))
-        left.remove(found[-1])
-        held.update(found[-1])
-    return found
+    members = membership(groups, tasks)
+    rows = one_by_one(members, count, lambda left, held: -(left @ held) / left.sum(axis=1), rng)
+    return [groups[row] for row in rows]

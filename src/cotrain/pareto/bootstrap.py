@@ -78,8 +78,8 @@ def interval_of(
         level: Share of resampled values inside.
     """
     known = ~means.isnan()
-    whole = (one for chunk in drawn for one in chunk if not bool(one[known].isnan().any()))
-    numbers = torch.tensor([statistic(one) for one in whole], dtype=torch.float64)
+    whole = (chunk[~chunk[:, known].isnan().any(1)] for chunk in drawn)
+    numbers = torch.tensor([statistic(one) for chunk in whole for one in chunk], dtype=torch.float64)
     low, high = _ends(numbers, level)
     return Interval(statistic(means), float(low), float(high), level)
 

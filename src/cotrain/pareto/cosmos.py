@@ -37,9 +37,9 @@ class Cosmos(PreferenceModel):
         """
         if not isinstance(inputs, Tensor):
             raise TypeError(f"COSMOS widens one tensor of inputs by the preference. Got {type(inputs).__name__}.")
-        point = as_preferences(preference, self.names).to(inputs.device)
+        point = as_preferences(preference, self.names)
         inputs = inputs if inputs.is_floating_point() else inputs.to(point.dtype)
-        point = point.to(inputs.dtype)
+        point = point.to(inputs)
         columns = point.view(1, -1, *[1] * (inputs.dim() - 2)).expand(len(inputs), -1, *inputs.shape[2:])
         outputs: Outputs = self.module(torch.cat([inputs, columns], dim=1))
         return outputs

@@ -49,23 +49,31 @@ class Mixture:
 
     def gradients(self, total: Tensor) -> Gradients:
         """Of a scalar that all rays lead to, by every trained parameter; its graph is freed."""
-        leaves = [leaf for ray in self._leaves for leaf in ray]
         if not total.requires_grad or not self._parameters:  # no task has a label, or all is frozen
             return [None] * len(self._parameters)
+        leaves = [leaf for ray in self._leaves for leaf in ray]
         with torch.autocast(total.device.type, enabled=False):
             found = torch.autograd.grad(total, [*leaves, *self._parameters], allow_unused=True)
-        direct = _with_own_memory(found[len(leaves) :])
-        return added(_with_own_memory(self._led_back(found[: len(leaves)])), direct) if leaves else direct
+        by_leaf, direct = found[: len(leaves)], found[len(leaves) :]
+        return added(_with_own_memory(self._led_back(by_leaf)), _with_own_memory(direct))
 
-    def gradient_norms(self, losses: Tensor, ray: int) -> Tensor:
-        """[T] norms of every task's gradient at the mixed weights of a ray, 1 for none; one backward pass per task."""
-        inputs = [*self._leaves[ray], *self._parameters]
-        norms = []
-        for loss in losses:
-            found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
-            norms.append(torch.stack([part.norm() for part in found if part is not None]).norm())
-        found_norms = torch.stack(norms)
-        return torch.where(found_norms > 0, found_norms, 1.0)
+    def gradient_norms(self, losses: Tensor) -> Tensor:
+        """[W, T] norms of the gradients of losses [W, T] at each ray's mixed weights, 1 for none.
+
+        One backward pass per ray and task.
+        """
+        norms = torch.stack(
+            [
+                torch.stack([self._norm(loss, [*leaves, *self._parameters]) for loss in row])
+                for row, leaves in zip(losses, self._leaves, strict=True)
+            ]
+        )
+        return torch.where(norms > 0, norms, 1.0)
+
+    def _norm(self, loss: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+        norm: Tensor = torch.stack([part.norm() for part in found if part is not None]).norm()
+        return norm
 
     def _led_back(self, by_leaf: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Gradients by the members, from those by the weights of each ray."""

@@ -182,7 +182,8 @@ class ParetoObjective:
         if factors is not None:
             total = (losses * factors).sum()
         else:
-            scales = self._scales(losses, present, mixture)
+            by_gradients = self._balance == "gradients"
+            scales = mixture.gradient_norms(losses) if by_gradients else self._scales(losses, present)
             total = self._scalars(losses, present, scales, preferences).sum() / len(self.preferences)
         return mixture.gradients(total if scale is None else scale(total)), losses.detach(), present
 
@@ -191,13 +192,9 @@ class ParetoObjective:
         weights = self.manifold.knobs.task_weights(preferences).to(losses)
         return scalarized(losses * (weights / scales), present, self._scalarization, self._smoothness)
 
-    def _scales(self, losses: Tensor, present: Tensor, mixture: Mixture) -> Tensor | float:
-        """What the losses [n, T] are divided by."""
-        if self._balance == "none":
-            return 1.0
-        if self._balance == "means":
-            return self._means.scales(losses.detach(), present)
-        return torch.stack([mixture.gradient_norms(row, ray) for ray, row in enumerate(losses)])
+    def _scales(self, losses: Tensor, present: Tensor) -> Tensor | float:
+        """What the losses [n, T] are divided by, unless by norms of gradients."""
+        return self._means.scales(losses.detach(), present) if self._balance == "means" else 1.0
 
     def _coupled_factors(self, batch: Batch) -> Tensor:
         """[W, T], derivatives of the objective with the ordering penalty by the losses: a first pass without graphs.
@@ -209,7 +206,7 @@ class ParetoObjective:
             rays = (self.manifold.weights_at(ray) for ray in self.preferences.split(1))
             found, there = zip(*(ray_losses(self.manifold, self.tasks, ray, batch) for ray in rays), strict=True)
         losses, present = torch.cat(found).requires_grad_(), torch.cat(there)
-        scales = self._means.scales(losses.detach(), present) if self._balance == "means" else 1.0
+        scales = self._scales(losses, present)
         with torch.enable_grad():
             total = self._scalars(losses, present, scales, self.preferences).mean()
             shares = self.manifold.knobs.shares.to(losses)
@@ -217,13 +214,17 @@ class ParetoObjective:
             (factors,) = torch.autograd.grad(total, losses)
         return factors
 
+    @property
+    def _has_batch_norm(self) -> bool:
+        """Whether layers take the statistics of a chunk."""
+        return self.manifold.training and bool(self.manifold.statistics.names)
+
     def _most_chunks(self, size: int) -> int:
         """Chunks that a batch can be cut into; BatchNorm needs two samples in each."""
-        batch_norm = bool(self.manifold.statistics.names) and self.manifold.training
-        return max(size // 2, 1) if batch_norm else size
+        return max(size // 2, 1) if self._has_batch_norm else size
 
     def _warn_of_few(self, size: int) -> None:
-        if size < FEW_SAMPLES and self.manifold.statistics.names and self.manifold.training:
+        if size < FEW_SAMPLES and self._has_batch_norm:
             warnings.warn(
                 f"BatchNorm sees chunks of {size} samples, one per ray, and its statistics are noisy. Take larger"
                 " batches, fewer rays, or split=False.",

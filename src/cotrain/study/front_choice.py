@@ -1,15 +1,14 @@
 """A preference of a finished front: chosen on validation samples, measured on test samples, exported as weights."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cotrain.errors import ArgumentsError
+from cotrain.errors import ArgumentsError, as_arguments_errors
 from cotrain.files import write_json
 from cotrain.pareto import Front
 from cotrain.pareto.preference import as_preferences
@@ -88,7 +87,7 @@ def require_possible(setting: FrontSetting, wish: Wish) -> None:
     untrained = Front(
         setting.knobs.names, tasks.names, torch.eye(count), nothing, nothing, metric_names, setting.knobs.shares
     )
-    with _words_for_the_user():
+    with as_arguments_errors():
         _chosen(untrained, wish)
 
 
@@ -107,7 +106,7 @@ def choose_preference(config: FrontConfig, out: Path, wish: Wish) -> None:
     setting = FrontSetting.load(config)
     manifold = load_manifold(StudyFolder(out), setting)
     data = setting.base.data
-    with _words_for_the_user():
+    with as_arguments_errors():
         chosen = _chosen(manifold.front(data.valid.pair, setting.grid), wish)
     preference = chosen["preference"]
     measured = {
@@ -117,16 +116,6 @@ def choose_preference(config: FrontConfig, out: Path, wish: Wish) -> None:
     names = data.tasks.names
     save_network(out / CHOSEN, manifold.export(preference), setting.base, names, names)
     write_json(out / CHOICE, {**chosen, **measured})
-
-
-@contextmanager
-def _words_for_the_user() -> Iterator[None]:
-    try:
-        yield
-    except ArgumentsError:
-        raise
-    except ValueError as error:
-        raise ArgumentsError(str(error)) from error
 
 
 def _chosen(front: Front, wish: Wish) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cotrain.errors import ArgumentsError
+from cotrain.errors import ArgumentsError, as_arguments_errors
 from cotrain.pareto import preference_grid
 from cotrain.pareto.knobs import MOST_KNOBS, Knobs, knobs_of
 from cotrain.study.front_config import FrontConfig
@@ -46,7 +46,7 @@ class FrontSetting:
             kept = [name for name in base.data.tasks.names if name not in config.left_out]
             base = replace(base, data=base.data.select(kept))
         tasks = base.data.tasks
-        try:
+        with as_arguments_errors():
             knobs = knobs_of(tasks, None if config.groups is None else _by_name(config.groups))
             count = len(knobs.names)
             if count < 2:
@@ -54,10 +54,6 @@ class FrontSetting:
             if count > MOST_KNOBS:
                 raise ArgumentsError(_too_many(knobs.names, config.groups is not None))
             grid = preference_grid(config.preferences, knobs.names, seed=config.seed)
-        except ArgumentsError:
-            raise
-        except ValueError as error:
-            raise ArgumentsError(str(error)) from error
         return cls(config, base, knobs, grid)
 
     @property
