@@ -20,7 +20,7 @@ from cotrain.data import MultiTaskData, load_census_income
 DEFAULT = [
     "manifold", "equal weights", "manifold, averaged", "equal weights, averaged", "COSMOS", "manifold, no corner rays",
     "full rays (2)", "as released", "hypernetwork", "manifold, independent members", "manifold, residual",
-    "manifold, low rank", f"{AGGREGATION}pcgrad", f"{AGGREGATION}nash",
+    "manifold, low rank", f"{AGGREGATION}pcgrad", f"{AGGREGATION}nash-mtl",
 ]  # fmt: skip
 
 

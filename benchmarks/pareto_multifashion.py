@@ -22,7 +22,7 @@ from cotrain.data import MultiTaskData, load_multi_fashion, load_multi_mnist
 DEFAULT = [
     "manifold", "equal weights", "COSMOS", "full rays (4)", "hypernetwork", "manifold, mixed heads",
     "manifold, independent members", "manifold, residual", "manifold, low rank", f"{AGGREGATION}pcgrad",
-    f"{AGGREGATION}nash", f"{AGGREGATION}transference",
+    f"{AGGREGATION}nash-mtl", f"{AGGREGATION}transference",
 ]  # fmt: skip
 
 
