@@ -30,6 +30,7 @@ from cotrain.grouping import (
     MeasuredPairMean,
     MembershipRidge,
     PairMean,
+    Shortened,
     StackedGains,
     TaskMean,
     judge,
@@ -39,6 +40,7 @@ from cotrain.grouping import (
     select_groups,
 )
 from cotrain.grouping.backends import Backend
+from cotrain.grouping.gains import FloatArray, Groups
 from cotrain.grouping.next_trainings import Acquisition
 
 STANDLEY = ("standley_setting1", "standley_large", "standley_small_data")
@@ -47,6 +49,10 @@ COVERS = 10_000
 GROUPS = (10, 20, 40, 80)
 STANDLEY_TRAININGS, STANDLEY_BUDGETS = 12, (2, 3, 4)
 ETT_TRAININGS, ETT_BUDGETS = 20, (2, 3)
+FEW_SEARCHES = 5
+"""Of the searches that begin with the tasks alone: nearly all find the same."""
+EARLY_PRICE = 0.2
+"""The early losses of the tables are those after about a fifth of the training."""
 BACKENDS: dict[str, Backend] = {
     "StackedGains": StackedGains,
     "task mean": TaskMean,
@@ -148,12 +154,19 @@ def _searches(figures: Figures, folder: Path, name: str, seeds: int, search_seed
     validation, test = _tables(folder, name)
     budgets, trainings = (ETT_BUDGETS, ETT_TRAININGS) if name == "ettm1" else (STANDLEY_BUDGETS, STANDLEY_TRAININGS)
     searched = partial(_searched, validation, test, trainings)
+    early = None if name == "ettm1" else GainTable.from_csv(folder / f"{name}.csv", "early_loss")
     ways: dict[str, Lost] = {
         "search_groups": lambda k: (searched(k, seed) for seed in range(search_seeds)),
         'acquisition="random"': lambda k: (searched(k, seed, "random") for seed in range(seeds)),
         "HOA": _choosing(PairMean.from_pairs(validation), validation, test),
         "random covers": lambda k: random_regret(test, k, draws=COVERS, serve_by=validation),
     }
+    if early is not None:
+        few = range(FEW_SEARCHES)
+        ways["search_groups, tasks alone first"] = lambda k: (searched(k, seed, singles=True) for seed in few)
+        ways["the same, shortened trainings too"] = lambda k: (
+            searched(k, seed, singles=True, early=early) for seed in few
+        )
     what = "100 x mean gain lost" if name == "ettm1" else "% of the optimal test loss"
     title = f"{name}, {trainings} trainings, regret ({what})"
     _tabulate(figures, title, budgets, ways, lambda lost, _: 100 * lost, digits=2)
@@ -214,31 +227,39 @@ def _searched(
     budget: int,
     seed: int,
     acquisition: Acquisition = "improvement",
+    singles: bool = False,
+    early: GainTable | None = None,
 ) -> float:
     """The regret of one search; what is trained is looked up. The seed also decides the order of the tasks."""
     tasks = tuple(np.random.default_rng(1000 + seed).permutation(validation.tasks).tolist())
     columns = [validation.tasks.index(task) for task in tasks]
     losses, known = validation.single_losses, None
     if losses is None:
-        losses = np.ones(len(tasks))
         alone = np.where(np.eye(len(tasks), dtype=bool), 0.0, np.nan)
-        known = GainTable(tasks, [(task,) for task in tasks], alone, single_losses=losses)
+        known = GainTable(tasks, [(task,) for task in tasks], alone, single_losses=np.ones(len(tasks)))
     found = search_groups(
-        lambda groups: (losses * (1 - validation.predict(groups)[0]))[:, columns],
+        lambda groups: _losses(validation, groups)[:, columns],
         # At random the model is not asked, and the choice is among the trained groups: the cheapest one will do.
         TaskMean if acquisition == "random" else StackedGains,
         tasks=tasks,
         budget=budget,
         trainings=trainings,
         known=known,
-        singles=False,
+        singles=singles,
         batch=trainings if acquisition == "random" else 1,
         acquisition=acquisition,
         tolerance=0.0,
+        shortened=None if early is None else Shortened(lambda groups: _losses(early, groups)[:, columns], EARLY_PRICE),
         objective="auto" if known is None else "mean_gain",
         seed=seed,
     )
     return regret(found.grouping, test, budget=budget, serve_by=validation)
+
+
+def _losses(table: GainTable, groups: Groups) -> FloatArray:
+    """[n, T], what the groups' losses are in a table; of gains alone, over losses of 1."""
+    alone = np.ones(len(table.tasks)) if table.single_losses is None else table.single_losses
+    return np.asarray(alone * (1 - table.predict(groups)[0]))
 
 
 def _tables(folder: Path, name: str) -> tuple[GainTable, GainTable]:

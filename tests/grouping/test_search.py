@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from itertools import combinations
 
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cotrain.grouping import Shortened, StackedGains, TaskMean, random_regret, regret
 from cotrain.grouping.acquisition import expected_improvement
+from cotrain.grouping.constraints import Constraints, Resource
 from cotrain.grouping.first_trainings import first_trainings
 from cotrain.grouping.gains import membership
 from cotrain.grouping.membership_ridge import MembershipRidge
@@ -263,10 +266,6 @@ def test_the_first_groups_are_pairs_if_affordable_else_of_the_size_to_deploy(cou
 
 def test_bad_input_is_named(tmp_path):
     trainer = Trainer()
-    with pytest.raises(ValueError, match=r"at least 1\. Got trainings=0"):
-        search(trainer, trainings=0)
-    with pytest.raises(ValueError, match=r"must be one of improvement, uncertainty, random\. Got 'hope'"):
-        search(trainer, acquisition="hope")
     with pytest.raises(ValueError, match=r"loss of task 'b' in group a\+b must be a finite number above 0. Got nan"):
         search_groups(
             lambda groups: np.where(membership(groups, "ab"), [1.0, np.nan], np.nan),
@@ -280,12 +279,162 @@ def test_bad_input_is_named(tmp_path):
         search_groups(lambda groups: np.ones(len(groups)), MembershipRidge, tasks=TASKS, budget=1, trainings=9)
     with pytest.raises(ValueError, match="known must be a table of losses of the same tasks"):
         search(trainer, known=Trainer(tasks="ab").truth())
-    with pytest.raises(ValueError, match="in none of the trained groups"):
-        search(Trainer(), trainings=1)
     log = tmp_path / "search.jsonl"
     log.write_text('{"losses": {"z": 1.0}}\n')
     with pytest.raises(ValueError, match=r"line 1 is of tasks \['z'\]"):
         search(trainer, log=log)
+    log.write_text('{"losses": {"a": NaN}}\n')
+    with pytest.raises(ValueError, match="line 1 has a loss that is not a finite number above 0"):
+        search(trainer, log=log)
     log.write_text("what\n")
     with pytest.raises(ValueError, match="line 1 is no line of a search"):
         search(trainer, log=log)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trainings": 0}, "trainings must be a whole number, 1 or more. Got 0"),
+        ({"trainings": 9.5}, "trainings must be a whole number"),
+        ({"trainings": 5}, "trainings=5 is too few: the first groups to train leave out f"),
+        ({"batch": float("inf")}, "batch must be a whole number"),
+        ({"acquisition": "hope"}, "must be one of improvement, uncertainty, random. Got 'hope'"),
+        ({"tolerance": float("nan")}, "tolerance is a share"),
+        ({"budget": 0}, "The budget must allow at least 1 network"),
+        ({"budget": 1.5}, "must be a whole number"),
+        ({"budget": 2, "max_size": 2}, "budget"),
+        ({"max_size": float("inf")}, "max_size must be a whole number, 1 or more. Got inf"),
+        ({"objective": "fun"}, "objective must be"),
+        ({"weights": {"a": 1.0}}, "weights must name every task"),
+        ({"costs": {"a+z": 1.0}}, "'z'"),
+        ({"constraints": Constraints(must_link=[("a", "z")])}, "unknown task 'z'"),
+        ({"constraints": Constraints(min_size=4, cannot_link=[tuple("abcdef")])}, "min_size=4, cannot_link"),
+        ({"constraints": Constraints(resources=[Resource("memory", 2, lambda group: len(group))])}, "memory"),
+        ({"candidates": [("a", "z")]}, "'z'"),
+        ({"candidates": []}, "covers all 6 tasks within budget=3"),
+        ({"candidates": [("a", "b"), TASKS[1:]], "singles": False, "trainings": 1}, "leave out c, d, e, f"),
+        ({"tasks": ("a", "a")}, "Got 'a' twice"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_trained(wrong, message):
+    trainer = Trainer()
+    with pytest.raises(ValueError, match=message):
+        search_groups(trainer, MembershipRidge, **{"tasks": TASKS, "budget": 3, "trainings": 14} | wrong)
+    assert trainer.trained == []
+
+
+def test_a_floor_that_only_trainings_can_meet_is_not_refused_before_them():
+    trainer = Trainer()
+    found = search(trainer, 30, constraints=Constraints(min_gain={"a": 0.01}))
+    serving = next(group for group in found.grouping.groups if "a" in group.serves)
+    gains, _ = found.table.predict([serving.trains])
+    assert gains[0, TASKS.index("a")] >= 0.01
+
+
+@pytest.mark.parametrize("acquisition", ["improvement", "uncertainty", "random"])
+def test_after_the_first_trainings_only_what_may_be_chosen_is_trained(acquisition):
+    asked = Constraints(cannot_link=[("a", "b")], must_link=[("c", "d")])
+    found = search(Trainer(), 26, acquisition=acquisition, tolerance=0, constraints=asked)
+    later = [group for done in found.rounds if done.why != "first" for group in done.trained]
+    assert later
+    for group in later:
+        assert not {"a", "b"} <= set(group)
+        assert ("c" in group) == ("d" in group)
+
+
+def test_on_published_tables_it_beats_random_trainings_and_random_covers(group_tables):
+    differences = []
+    for table in ("setting1", "large", "small_data"):
+        truth = GainTable.from_csv(group_tables / f"standley_{table}.csv", "validation_loss")
+
+        def lost(backend, budget, seed=0, truth=truth, **options):
+            found = search_groups(
+                lambda groups: truth.single_losses * (1 - truth.predict(groups)[0]),
+                backend,
+                tasks=truth.tasks,
+                budget=budget,
+                trainings=12,
+                singles=False,
+                seed=seed,
+                tolerance=0.0,
+                **options,
+            )
+            return regret(found.grouping, truth, budget=budget) / truth.single_losses.sum()
+
+        for budget in (2, 3):
+            # At random the model is not asked: the cheapest one will do.
+            drawn = [lost(TaskMean, budget, seed, acquisition="random", batch=12) for seed in range(20)]
+            searched = lost(StackedGains, budget)
+            assert searched <= np.mean(drawn) + 2 * np.std(drawn) / 20**0.5  # in one of six they are alike
+            assert searched <= np.mean(random_regret(truth, budget=budget)) / truth.single_losses.sum()
+            differences.append(np.mean(drawn) - searched)
+    assert np.mean(differences) > 0.02
+
+
+def hurried(trainer, error=0.02):
+    """Shortened trainings: all losses higher, and by another share in each group."""
+    seen = Trainer(trainer.tasks)
+    seen.alone, seen.effect, seen.noise = 1.3 * trainer.alone, trainer.effect, trainer.noise
+    seen.noise = trainer.noise + np.random.default_rng(9).normal(0, error, len(trainer.noise))
+    return seen
+
+
+@settings(deadline=None, max_examples=5)
+@given(
+    seed=st.integers(0, 99),
+    trainings=st.integers(8, 14),
+    price=st.sampled_from([0.1, 0.25, 0.5]),
+    groups=st.integers(1, 6),
+    batch=st.integers(1, 3),
+)
+def test_shortened_trainings_are_paid_and_come_before_full_ones(seed, trainings, price, groups, batch):
+    trainer = Trainer(seed=seed)
+    short = hurried(trainer)
+    option = Shortened(short, price, groups)
+    found = search(trainer, trainings, shortened=option, batch=batch, tolerance=0, seed=seed)
+    assert found.trainings == len(trainer.trained)
+    assert found.trainings + price * len(found.shortened) <= trainings + 1e-6
+    assert len(set(map(frozenset, short.trained))) == len(short.trained)
+    assert set(short.trained) == {*trainer.trained, *found.shortened}
+    assert not {*found.shortened} & {*trainer.trained}
+    assert [g for done in found.rounds if done.why != "shortened" for g in done.trained] == trainer.trained
+    if any(not np.isnan(done.value) for done in found.rounds):  # the trained groups cover all tasks
+        assert {group.trains for group in found.grouping.groups} <= set(trainer.trained)
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 8), st.integers(0, 19))
+def test_an_interrupted_search_with_shortened_trainings_goes_on(tmp_path_factory, full_after, short_after):
+    log = tmp_path_factory.mktemp("search") / "search.jsonl"
+
+    def run(trainer, short, **options):
+        return search(trainer, 14, shortened=Shortened(short, 0.2, 3), tolerance=0, seed=3, **options)
+
+    whole = run(Trainer(), hurried(Trainer()))
+    first, first_short = Trainer(stop_after=full_after), hurried(Trainer())
+    first_short.stop_after = short_after
+    with suppress(PowerCutError):
+        run(first, first_short, log=log)
+    second, second_short = Trainer(), hurried(Trainer())
+    resumed = run(second, second_short, log=log)
+    assert resumed.rounds == whole.rounds
+    assert resumed.grouping.groups == whole.grouping.groups
+    assert len(first.trained) + len(second.trained) == whole.trainings
+    assert len(first_short.trained) + len(second_short.trained) == whole.trainings + len(whole.shortened)
+
+
+def test_shortened_trainings_that_rank_well_find_better_groups_for_the_same_price():
+    differences = []
+    for seed in range(10):
+        options = {"trainings": 18, "seed": seed, "tolerance": 0}
+        trainer = Trainer(tasks="abcdefg", seed=seed)
+        plain = search(trainer, **options).grouping.value
+        short = Shortened(hurried(trainer), 0.2)
+        differences.append(search(trainer, shortened=short, **options).grouping.value - plain)
+    assert np.mean(differences) > 2 * np.std(differences) / 10**0.5
+
+
+@pytest.mark.parametrize(("price", "groups"), [(0.0, 4), (1.0, 4), (float("nan"), 4), (0.2, 0), (0.2, 1.5)])
+def test_a_wrong_price_or_number_of_shortened_trainings_is_refused(price, groups):
+    with pytest.raises(ValueError, match=r"price is what|groups must be a whole number"):
+        Shortened(Trainer(), price, groups)

@@ -27,6 +27,7 @@ from cotrain.grouping.random_cover import random_cover, random_like
 from cotrain.grouping.remembered_gains import RememberedGains
 from cotrain.grouping.search import Round, Search, search_groups
 from cotrain.grouping.selection import select_groups, serve_groups
+from cotrain.grouping.shortened import Shortened
 from cotrain.grouping.stability import SelectionStability, selection_stability
 from cotrain.grouping.stacked_gains import DEFAULT_BACKENDS, StackedGains
 from cotrain.grouping.table import GainTable
@@ -61,6 +62,7 @@ __all__ = [
     "Round",
     "Search",
     "SelectionStability",
+    "Shortened",
     "StackedGains",
     "TaskMean",
     "TrainGroups",

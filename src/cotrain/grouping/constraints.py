@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import isfinite
+from math import inf, isfinite
 
 from cotrain.grouping.costs import Costs
 from cotrain.grouping.gains import Groups, group_name
@@ -88,8 +88,8 @@ class Constraints:
                 object.__setattr__(self, name, tuple(given))
         for name in ("min_size", "max_size", "networks_per_task", "n_networks"):
             number = getattr(self, name)
-            if number is not None and (number != int(number) or number < 1):
-                raise ValueError(f"{name} must be a whole number, 1 or more. Got {number!r}.")
+            if number is not None:
+                object.__setattr__(self, name, whole_number(name, number))
         floors = self.min_gain.values() if isinstance(self.min_gain, Mapping) else [self.min_gain or 0.0]
         if not all(map(isfinite, floors)):
             raise ValueError(f"min_gain must be finite. Got {self.min_gain!r}. Leave it out for no floor.")
@@ -135,6 +135,13 @@ class Constraints:
             for pair in (pair for group in self.cannot_link for pair in combinations(sorted(group), 2)):
                 if block.issuperset(pair):
                     raise contradiction([linked, named("cannot_link", pair)])
+
+
+def whole_number(name: str, number: float) -> int:
+    """A number of things as an integer, refused if it is not whole, not finite or below 1."""
+    if not (1 <= number < inf and number == int(number)):
+        raise ValueError(f"{name} must be a whole number, 1 or more. Got {number!r}.")
+    return int(number)
 
 
 def contradiction(names: Sequence[str], why: str = "") -> ValueError:

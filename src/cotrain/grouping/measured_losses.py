@@ -150,6 +150,10 @@ class MeasuredLosses:
                 raise ValueError(
                     f"{log}, line {number} is of tasks {sorted(named)}, not of {list(self.tasks)}. Use another file."
                 )
+            if not all(0 < loss < np.inf for loss in named.values()):
+                raise ValueError(
+                    f"{log}, line {number} has a loss that is not a finite number above 0. Delete the line."
+                )
             kept[frozenset(named)] = np.array([named.get(task, np.nan) for task in self.tasks])
         return kept
 

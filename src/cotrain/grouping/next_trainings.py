@@ -14,6 +14,7 @@ from cotrain.grouping.constraints import Constraints
 from cotrain.grouping.costs import Costs, CostTable
 from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, membership
 from cotrain.grouping.grouping import Grouping
+from cotrain.grouping.legal_groups import legal
 from cotrain.grouping.measured_losses import MeasuredLosses, Names
 from cotrain.grouping.neighbours import one_task_apart
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
@@ -215,13 +216,14 @@ class Wishes:
         return GainTable(model.tasks, listed, *model.predict(listed), single_losses=single_losses)
 
     def _untrained(self, model: GainModel, losses: MeasuredLosses, rng: np.random.Generator) -> BoolArray:
-        """[n, T], columns in alphabetical order: all groups that may be trained, or random ones of all sizes."""
+        """[n, T], columns in alphabetical order: all groups that may be trained and chosen, or random ones."""
         tasks = sorted(model.tasks)
         members = listed_groups(self._of_candidates(model), self.max_size)
         if members is None:
             sizes = rng.integers(2, min(self.max_size or len(tasks), len(tasks)) + 1, RANDOM_CANDIDATES)
             ranks = rng.random((RANDOM_CANDIDATES, len(tasks))).argsort(axis=1).argsort(axis=1)
             members = in_order(ranks < sizes[:, None])
+        members = legal(members, self.constraints or Constraints(), tasks)
         trained = {row.tobytes() for row in membership(losses.groups, tasks)}
         return members[[row.tobytes() not in trained for row in members]]
 

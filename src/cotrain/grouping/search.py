@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -13,11 +12,13 @@ from cotrain.grouping.backends import Backend
 from cotrain.grouping.constraints import Constraints
 from cotrain.grouping.costs import Costs
 from cotrain.grouping.first_trainings import first_trainings
-from cotrain.grouping.gains import GainModel, Groups, ListedGroups, membership
+from cotrain.grouping.gains import GainModel, Groups, ListedGroups, check_tasks, membership
 from cotrain.grouping.grouping import Grouping
-from cotrain.grouping.measured_losses import MeasuredLosses, Names, TrainGroups
-from cotrain.grouping.next_trainings import Acquisition, OpenSingles, Wishes
+from cotrain.grouping.measured_losses import Names, TrainGroups
+from cotrain.grouping.next_trainings import Acquisition, OpenSingles, Picks, Wishes
 from cotrain.grouping.objective import ObjectiveName, Weights
+from cotrain.grouping.search_arguments import check_covered, check_search
+from cotrain.grouping.shortened import SearchTrainings, Shortened
 from cotrain.grouping.stacked_gains import StackedGains
 from cotrain.grouping.table import GainTable
 
@@ -31,7 +32,7 @@ class Round:
     Attributes:
         trained: The groups.
         why: "first" (before anything was known), "chosen" (they are in the best choice by the model),
-            "improvement", "uncertainty" or "random".
+            "improvement", "uncertainty" or "random"; "shortened" if they were only tried shortly.
         expected: The largest expected improvement before the round, in units of the objective; NaN if not asked for.
         value: Of the best choice among trained groups after the round; NaN if they do not cover all tasks.
     """
@@ -52,7 +53,8 @@ class Search:
         table: All measurements.
         model: The gain model, fitted to all of them.
         rounds: What was trained, when and why.
-        trainings: How many groups were trained.
+        trainings: How many groups were trained in full.
+        shortened: The groups that were only tried shortly.
         settled: Whether it stopped because no group promised to change the choice by more than the tolerance.
     """
 
@@ -61,6 +63,7 @@ class Search:
     model: GainModel
     rounds: tuple[Round, ...]
     trainings: int
+    shortened: tuple[Names, ...]
     settled: bool
 
 
@@ -83,6 +86,7 @@ def search_groups(
     constraints: Constraints | None = None,
     candidates: Groups | None = None,
     grow: bool = False,
+    shortened: Shortened | None = None,
     log: Path | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -93,14 +97,15 @@ def search_groups(
     together and random groups of the size to deploy. Then, round by round: fit the model to all trained groups;
     choose the best grouping by its mean prediction; train what is untrained in it. Where nothing is, train the
     group with the largest `expected_improvement` of the choice. At the end only trained groups are chosen, so that
-    none is taken because its prediction happened to be too high.
+    none is taken because its prediction happened to be too high. With `shortened` trainings the groups that would be
+    next are tried for a part of the training, and what they show decides which of them is trained in full.
 
     Args:
         train_groups: Trains one network per group and gives held-out losses; called once per round.
         backend: From the trained groups to a gain model.
         tasks: T names.
         budget: Of the networks to deploy, as in `select_groups`.
-        trainings: The most groups to train, tasks alone and all together included.
+        trainings: The most groups to train, tasks alone and all together included; shortened ones count their price.
         known: Groups whose losses are known already, at no cost: a table with `single_losses` and every task alone
             in it or known by these.
         singles: Train the tasks alone first. Without, a loss alone is estimated until a task alone is chosen: saves
@@ -115,60 +120,86 @@ def search_groups(
         max_size: As in `select_groups`.
         objective: As in `select_groups`.
         weights: As in `select_groups`.
-        constraints: As in `select_groups`; what is trained to learn may break them.
+        constraints: As in `select_groups`. The first pairs, trained to learn from, may break them.
         candidates: The only groups of two or more tasks that may be trained, such as those of a published table.
             None: all groups.
         grow: Only begin with the candidates: before every round the groups one task apart from the best choice
             (`one_task_apart`) become candidates too. For more groups than can be predicted.
+        shortened: Trainings that stop early, to try several groups for the price of one. None: all are full ones. On
+            published tables early losses say little (see docs/gains.md), so this is for trainings that rank early.
         log: A file to which every training is added; an interrupted search that is started again with it takes the
-            same way without training anything twice.
+            same way without training anything twice. Shortened ones are in a second file, `NAME-shortened.SUFFIX`.
         seed: Decides the random groups.
-        progress: Called with the number of trainings spent and their limit after every round.
+        progress: Called with the number of full trainings and their limit after every round.
 
     Raises:
-        ValueError: If an argument is out of range, losses are not finite and above 0, the log is of other tasks, or
-            no choice of groups can cover all tasks within the budget.
+        ValueError: If an argument is out of range, constraints contradict each other, or the trainings are too few to
+            hold every task, all before anything is trained; if losses are not finite and above 0, the log is of other
+            tasks, or no choice of groups can cover all tasks within the budget.
     """
-    if trainings < 1 or batch < 1:
-        raise ValueError(f"trainings and batch must be at least 1. Got trainings={trainings}, batch={batch}.")
-    if acquisition not in get_args(Acquisition):
-        raise ValueError(f"acquisition must be one of {', '.join(get_args(Acquisition))}. Got {acquisition!r}.")
-    names = tuple(tasks)
-    losses = MeasuredLosses(names, train_groups, known, log)
+    names = check_tasks(tasks)
     allowed = None if candidates is None else _in_order(candidates, names)
     wishes = Wishes(budget, costs, max_size, objective, weights, constraints, allowed)
+    check_search(names, wishes, trainings=trainings, batch=batch, acquisition=acquisition, tolerance=tolerance)
+    run = SearchTrainings(names, train_groups, known, log, shortened)
+    losses = run.full
     rng = np.random.default_rng(seed)
     rounds: list[Round] = []
 
     def spend(groups: Iterable[Names], why: str, expected: float = np.nan) -> None:
-        affordable = [group for group in groups if group not in losses][: trainings - losses.spent]
+        affordable = [group for group in groups if group not in losses][: run.left(trainings)]
         if affordable:
-            trained = losses.train(affordable)
+            trained = run.train(affordable)
             chosen = wishes.among_trained(losses)
             rounds.append(Round(tuple(trained), why, expected, np.nan if chosen is None else chosen.value))
         if progress is not None:
             progress(losses.spent, trainings)
 
-    if singles:
-        spend([(task,) for task in names], "first")
-    if acquisition != "random" or not losses.groups:
+    def try_shortly(groups: Iterable[Names], expected: float) -> None:
+        tried = run.try_shortly(groups)
+        if tried:
+            rounds.append(Round(tuple(tried), "shortened", expected, np.nan))
+
+    first: list[Names] = [(task,) for task in names] if singles else []
+    first = [group for group in first if group not in losses][:trainings]
+    known_first = bool(losses.groups or first)
+    together: list[Names] = []
+    if acquisition != "random" or not known_first:
         n_networks = max(1, int(budget)) if costs is None else len(names)
-        left = trainings - losses.spent if acquisition != "random" else 1
-        spend(first_trainings(names, left, n_networks, max_size or len(names), rng, allowed), "first")
-    settled = False
-    while losses.spent < trainings and not settled:
-        model = OpenSingles(backend(losses.table()), losses.alone)
+        left = run.first_groups(trainings - len(first), shortly=known_first) if acquisition != "random" else 1
+        together = first_trainings(names, left, n_networks, max_size or len(names), rng, allowed)
+    in_full = [*first, *([] if shortened is not None and known_first else together)]
+    check_covered(names, [*losses.groups, *in_full[:trainings]], trainings)
+    spend(first, "first")
+    if shortened is not None and known_first:
+        try_shortly(together, np.nan)
+    else:
+        spend(together, "first")
+
+    def look(count: int) -> Picks | None:
+        """What to train next by all that is known; None if nothing promises to change the choice."""
+        nonlocal wishes
+        model = OpenSingles(run.model(backend), losses.alone)
         choice = None
         if grow:
             wishes, choice = wishes.grown(model)
-        left = trainings - losses.spent
-        picks = wishes.next(model, losses, choice, acquisition, batch=min(batch, left), left=left, rng=rng)
-        settled = not picks.groups or picks.expected < tolerance * wishes.scale(model)
-        if not settled:
+        left = run.left(trainings)
+        picks = wishes.next(model, losses, choice, acquisition, batch=count, left=left, rng=rng)
+        return picks if picks.groups and not picks.expected < tolerance * wishes.scale(model) else None
+
+    settled = False
+    while run.left(trainings) > 0 and not settled:
+        to_try = run.to_try(trainings)
+        promising = look(to_try) if to_try else None
+        if promising is not None:
+            try_shortly(promising.groups, promising.expected)
+        picks = look(min(batch, run.left(trainings)))
+        settled = picks is None
+        if picks is not None:
             spend(picks.groups, picks.why, picks.expected)
-    model = OpenSingles(backend(losses.table()), losses.alone)
+    model = OpenSingles(run.model(backend), losses.alone)
     grouping = wishes.among_trained(losses) or wishes.by_mean(model)
-    return Search(grouping, losses.table(), model, tuple(rounds), losses.spent, settled)
+    return Search(grouping, losses.table(), model, tuple(rounds), losses.spent, run.only_shortened, settled)
 
 
 def _in_order(groups: Groups, tasks: Names) -> tuple[Names, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cotrain.grouping.appraisal import Appraisal
 from cotrain.grouping.candidates import Candidate, Valuer, in_order
-from cotrain.grouping.constraints import Constraints
+from cotrain.grouping.constraints import Constraints, whole_number
 from cotrain.grouping.costs import Costs
 from cotrain.grouping.gains import GainModel, Groups, check_tasks, membership
 from cotrain.grouping.grouping import Grouping
@@ -134,8 +134,7 @@ def with_size(constraints: Constraints | None, max_size: int | None) -> Constrai
     known = Constraints() if constraints is None else constraints
     if max_size is None:
         return known
-    if max_size < 1:
-        raise ValueError(f"max_size must allow 1 task or more. Got {max_size}. Leave it out for no limit.")
+    max_size = whole_number("max_size", max_size)
     return replace(known, max_size=max_size if known.max_size is None else min(max_size, known.max_size))
 
 
