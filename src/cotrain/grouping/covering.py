@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cotrain.grouping.candidates import Pool
 from cotrain.grouping.constraints import contradiction
 from cotrain.grouping.gains import FloatArray, group_name
+from cotrain.grouping.least_cover import least_cover
 from cotrain.grouping.program import LEAST_COST, SLACK, Program
 from cotrain.grouping.requirements import Requirement, restricted_program
 
@@ -27,7 +28,7 @@ PROVEN = 1e-6
 MOST_COUNTS = 5
 """Disjoint groups of equal size are tried for up to this number of them, and every task alone."""
 
-FIRST_ANSWER = 1.0
+FIRST_ANSWER = 4.0
 """Seconds that the search for any choice at all is always given, whatever the time limit."""
 
 
@@ -64,6 +65,11 @@ def covering(
     chosen = _greedy(program)
     if program.allows(chosen):
         return alive[chosen]
+    deadline = max(deadline, time.monotonic() + FIRST_ANSWER)
+    for charge in program.limits.each if len(program.limits.limit) else program.cost[None]:
+        least_of = least_cover(program, charge, n_networks, deadline)
+        if least_of is not None and program.allows(least_of):
+            return alive[least_of]
     if not replace(program, budget=np.inf).allows(chosen):
         chosen = chosen[:0]
     exact, least = _cheapest(program, program.cost, deadline)
@@ -117,9 +123,21 @@ def _balanced(program: Program, n_networks: int) -> NDArray[np.intp]:
 
 
 def _cheapest(program: Program, charge: FloatArray, deadline: float) -> tuple[NDArray[np.intp], float]:
+    """As `Program.cheapest`, by subsets of the tasks where these are few: HiGHS overruns its time on such programs."""
+    nothing = np.empty(0, np.intp)
     if not program.able.any(axis=0).all():
-        return np.empty(0, np.intp), np.inf
-    return program.cheapest(charge, max(deadline, time.monotonic() + FIRST_ANSWER))
+        return nothing, np.inf
+    free = replace(program, budget=np.inf)
+    limits = program.limits
+    if len(limits.limit) == 0 and not program.each_serves:
+        chosen = least_cover(free, charge, None, deadline)
+        if chosen is not None:
+            return chosen, float(charge[chosen].sum()) if len(chosen) else np.inf
+    for taken, limit in zip(limits.each, limits.limit, strict=True):
+        least = least_cover(free, taken, None, deadline) if (taken >= 0).all() else None
+        if least is not None and (len(least) == 0 or taken[least].sum() > limit + SLACK):
+            return nothing, np.inf
+    return program.cheapest(charge, deadline)
 
 
 def _refusal(worth: FloatArray, pool: Pool, required: Sequence[Requirement], deadline: float, among: str) -> ValueError:

@@ -17,6 +17,7 @@ from cotrain.grouping.covering import covering
 from cotrain.grouping.gains import BoolArray, FloatArray
 from cotrain.grouping.legal_groups import legal, repaired, task_blocks
 from cotrain.grouping.neighbours import toggled
+from cotrain.grouping.partition_pool import good_partitions
 from cotrain.grouping.program import NOT_SERVED, Program, largest_worth
 from cotrain.grouping.relaxation import PRICE_TOLERANCE, near_prices, reduced_values
 
@@ -28,6 +29,9 @@ STEPS = 6
 
 MOST_CANDIDATES = 5_000
 """The pool keeps at most this many predicted groups: the best at the current prices."""
+
+PARTITIONS_SHARE = 0.3
+"""Of the time for finding candidates, where resources are limited: for partitions that respect them."""
 
 PATIENCE = 3
 """Rounds of new prices without a better choice."""
@@ -111,7 +115,13 @@ class _Search:
     def first(self) -> BoolArray:
         """[n, T], the first groups, made to respect sizes and links."""
         groups = first_groups(self.valuer.gains, self.valuer.max_size, self.constraints.trained)
-        return repaired(groups, self.constraints, self.valuer.tasks)
+        groups = repaired(groups, self.constraints, self.valuer.tasks)
+        if not self.constraints.resources:
+            return groups
+        # Neither groups around a task nor prices look at a resource: a choice that a tight one allows is sought first.
+        share = time.monotonic() + PARTITIONS_SHARE * (self.deadline - time.monotonic())
+        fitting = good_partitions(self.valuer, self.appraisal, self.budget, share)
+        return in_order(np.concatenate([groups, fitting]))
 
     def worth(self, pool: Pool) -> FloatArray:
         """[n, T], scaled as a program expects."""

@@ -15,7 +15,7 @@ from cotrain.grouping.geometry import IntArray
 from cotrain.grouping.legal_groups import legal, repaired, task_blocks
 from cotrain.grouping.program import SLACK
 
-__all__ = ["partition_pool"]
+__all__ = ["good_partitions", "partition_pool"]
 
 RANDOM_STARTS = 6
 """Random partitions that are improved beside the single tasks and all in one."""
@@ -49,25 +49,13 @@ def partition_pool(
 
     Args:
         valuer: Values groups.
-        appraisal: Says what candidates are worth. Resources are left to the choice among the pool.
+        appraisal: Says what candidates are worth, and which resources they take.
         budget: The budget.
         extra: Networks outside the gain model.
         deadline: When to stop, as `time.monotonic` counts.
     """
-    constraints = appraisal.constraints
-    blocks = task_blocks(constraints, valuer.tasks)
-    first = repaired(first_groups(valuer.gains, valuer.max_size, constraints.trained), constraints, valuer.tasks)
     search = _Search(valuer, appraisal, budget, deadline)
-    search.values(first)
-    rng = np.random.default_rng(0)
-    starts = [np.arange(len(blocks)), np.zeros(len(blocks), dtype=np.intp)]
-    starts += [rng.integers(0, 2 + number, len(blocks)) for number in range(RANDOM_STARTS)]
-    final = [first]
-    for start in starts:
-        final.append(search.improved(blocks, start))
-        if time.monotonic() > deadline:
-            break
-    base = valuer.value(in_order(legal(np.concatenate(final), constraints, valuer.tasks)))
+    base = valuer.value(in_order(np.concatenate([search.first, search.partitions()])))
     seen = merge(search.pools)
     if len(seen.members) > MOST_CANDIDATES:
         mean = search.values(seen.members)[0] / seen.members.sum(axis=1)
@@ -75,52 +63,74 @@ def partition_pool(
     return valuer.with_extra(merge([base, seen]), extra)
 
 
+def good_partitions(valuer: Valuer, appraisal: Appraisal, budget: float, deadline: float) -> BoolArray:
+    """[n, T], the groups of the partitions that the same search ends with: within the limits if it found the way."""
+    return _Search(valuer, appraisal, budget, deadline).partitions()
+
+
 class _Search:
     """Values groups once, and improves partitions by them."""
 
     def __init__(self, valuer: Valuer, appraisal: Appraisal, budget: float, deadline: float) -> None:
-        self.valuer, self.appraisal, self.budget, self.deadline = valuer, appraisal, budget, deadline
+        self.valuer, self.appraisal, self.deadline = valuer, appraisal, deadline
+        constraints = appraisal.constraints
+        self.limits = np.array([budget, *(resource.limit for resource in constraints.resources)])
+        self.blocks = task_blocks(constraints, valuer.tasks)
+        groups = first_groups(valuer.gains, valuer.max_size, constraints.trained)
+        self.first = repaired(groups, constraints, valuer.tasks)
         self.pools: list[Pool] = []
         nothing = np.packbits(np.zeros(len(valuer.tasks), dtype=np.bool_)).tobytes()
-        self._known: dict[bytes, tuple[float, float]] = {nothing: (0.0, 0.0)}
+        self._known: dict[bytes, FloatArray] = {nothing: np.zeros(1 + len(self.limits))}
+
+    def partitions(self) -> BoolArray:
+        """[n, T], the groups of the partitions that every start leads to."""
+        self.values(self.first)
+        rng = np.random.default_rng(0)
+        count = len(self.blocks)
+        starts = [np.arange(count), np.zeros(count, dtype=np.intp)]
+        starts += [rng.integers(0, 2 + number, count) for number in range(RANDOM_STARTS)]
+        found = []
+        for start in starts:
+            found.append(self.improved(start))
+            if time.monotonic() > self.deadline:
+                break
+        return legal(np.concatenate(found), self.appraisal.constraints, self.valuer.tasks)
 
     def values(self, groups: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """What disjoint groups [n, T] are worth and what they cost, [n] each; an empty one nothing.
+        """What disjoint groups [n, T] are worth, [n], and what they take of budget and resources, [n, 1 + R].
 
-        A group that is not allowed is worth so little that the search leaves it first.
+        An empty one nothing. A group that is not allowed is worth so little that the search leaves it first.
         """
         keys = [row.tobytes() for row in np.packbits(groups, axis=1)]
         missing = {key: row for row, key in enumerate(keys) if key not in self._known}
-        self._known |= dict.fromkeys(missing, (NOT_ALLOWED, 0.0))
+        self._known |= dict.fromkeys(missing, np.array([NOT_ALLOWED, *np.zeros(len(self.limits))]))
         allowed = legal(groups[list(missing.values())], self.appraisal.constraints, self.valuer.tasks)
         if len(allowed):
             pool = self.valuer.value(in_order(allowed))
             self.pools.append(pool)
             worth = np.where(pool.members, self.appraisal.allowed_worth(pool), 0.0).sum(axis=1)
-            for row, value, cost in zip(np.packbits(pool.members, axis=1), worth, pool.cost, strict=True):
-                self._known[row.tobytes()] = (max(float(value), NOT_ALLOWED), float(cost))
-        table = np.array([self._known[key] for key in keys]).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+            table = np.column_stack([np.maximum(worth, NOT_ALLOWED), pool.cost, pool.used])
+            self._known |= zip((row.tobytes() for row in np.packbits(pool.members, axis=1)), table, strict=True)
+        table = np.array([self._known[key] for key in keys]).reshape(-1, 1 + len(self.limits))
+        return table[:, 0], table[:, 1:]
 
-    def improved(self, blocks: BoolArray, labels: IntArray) -> BoolArray:
+    def improved(self, labels: IntArray) -> BoolArray:
         """[k, T], the partition that the best change of all leads to, again and again, from labels [U] of the blocks.
 
-        While a partition takes more than the budget or is of another number of groups than it must be, only changes
-        towards that are made.
+        While a partition takes more than the budget or a resource allows, or is of another number of groups than it
+        must be, only changes towards that are made.
         """
+        blocks = self.blocks
         groups = np.array([blocks[labels == label].any(axis=0) for label in np.unique(labels)])
         while time.monotonic() < self.deadline:
             first, second, after = _changes(groups, blocks)
             old = np.concatenate([groups, np.zeros((1, groups.shape[1]), dtype=np.bool_)])
             value, cost = self.values(old)
-            new_value, new_cost = (
-                table.reshape(-1, 2).sum(axis=1)
-                for table in self.values(np.concatenate(after, 1).reshape(-1, groups.shape[1]))
-            )
-            rise = new_value - value[first] - value[second]
-            spent = cost.sum() + new_cost - cost[first] - cost[second]
+            each, takes = self.values(np.concatenate(after, 1).reshape(-1, groups.shape[1]))
+            rise = each.reshape(-1, 2).sum(axis=1) - value[first] - value[second]
+            spent = cost.sum(axis=0) + takes.reshape(-1, 2, len(self.limits)).sum(axis=1) - cost[first] - cost[second]
             count = len(groups) + sum(one.any(axis=1).astype(np.intp) for one in after) - 1 - (second < len(groups))
-            excess, now = self._excess(spent, count), self._excess(cost.sum(), len(groups))
+            excess, now = self._excess(spent, count), self._excess(cost.sum(axis=0), len(groups))
             able = excess < now if now > 0 else (excess == 0) & (rise > LEAST_RISE * np.abs(value[:-1]).max())
             if not able.any():
                 break
@@ -131,9 +141,10 @@ class _Search:
         return groups
 
     def _excess(self, spent: Any, count: Any) -> Any:
-        """By how much partitions break the budget and the number of networks."""
+        """By how much partitions that take [..., 1 + R] break limits, as shares of them, and the number of networks."""
         exactly = self.appraisal.constraints.n_networks
-        over = np.maximum(spent - self.budget - SLACK, 0.0)
+        scale = np.where((self.limits > 0) & np.isfinite(self.limits), self.limits, 1.0)
+        over = np.maximum((spent - self.limits) / scale - SLACK, 0.0).sum(axis=-1)
         return over if exactly is None else over + np.abs(count - exactly)
 
 

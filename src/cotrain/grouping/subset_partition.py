@@ -11,7 +11,7 @@ from cotrain.grouping.cover import TIE, Choice
 from cotrain.grouping.gains import BoolArray, FloatArray
 from cotrain.grouping.program import Program
 
-__all__ = ["best_partition"]
+__all__ = ["MOST_TASKS", "best_partition", "subset_worths", "trace"]
 
 MOST_TASKS = 16
 """The programme takes 3^T / 2 steps of a few nanoseconds for each number of networks."""
@@ -41,14 +41,14 @@ def best_partition(program: Program, n_networks: int | None, deadline: float) ->
     if n_tasks > MOST_TASKS or units is None or most > MOST_LEVELS:
         return None
     gross = np.where(members, program.worth, 0.0).sum(axis=1)
-    best = _table(members, gross, units, most, deadline)
+    best = subset_worths(members, gross, units, most, deadline)
     if best is None:
         return None
     reached = best[(1,) * n_tasks]
     level = int(np.argmax(reached >= reached.max() - TIE)) if n_networks is None else n_networks
     if not np.isfinite(reached[level]):
         return None
-    columns = _trace(best, members, gross, units, level)
+    columns = trace(best, members, gross, units, level)
     value = program.value(columns)
     return Choice(columns, value, max(value, float(reached.max() if n_networks is None else reached[level])), True)
 
@@ -70,7 +70,7 @@ def _units(program: Program, n_networks: int | None) -> tuple[NDArray[np.intp] |
     return units // unit, int(min(2 * program.budget + TIE, highest)) // unit
 
 
-def _table(
+def subset_worths(
     members: BoolArray, gross: FloatArray, units: NDArray[np.intp], most: int, deadline: float
 ) -> FloatArray | None:
     """`best` as an array [2] * T + [most + 1]: an axis for each task, absent or there; None if out of time.
@@ -97,7 +97,7 @@ def _table(
     return best
 
 
-def _trace(
+def trace(
     best: FloatArray, members: BoolArray, gross: FloatArray, units: NDArray[np.intp], level: int
 ) -> NDArray[np.intp]:
     """The columns that a table's best worth of all tasks is the sum of."""
