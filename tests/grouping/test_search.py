@@ -354,7 +354,6 @@ def test_on_published_tables_it_beats_random_trainings_and_random_covers(group_t
                 tasks=truth.tasks,
                 budget=budget,
                 trainings=12,
-                singles=False,
                 seed=seed,
                 tolerance=0.0,
                 **options,
@@ -438,3 +437,11 @@ def test_shortened_trainings_that_rank_well_find_better_groups_for_the_same_pric
 def test_a_wrong_price_or_number_of_shortened_trainings_is_refused(price, groups):
     with pytest.raises(ValueError, match=r"price is what|groups must be a whole number"):
         Shortened(Trainer(), price, groups)
+
+
+@pytest.mark.parametrize(("trainings", "alone"), [(16, True), (17, False), (22, False), (23, True)])
+def test_the_tasks_alone_go_first_unless_only_so_all_pairs_can_be_afforded(trainings, alone):
+    trainer = Trainer()  # 6 tasks, 15 pairs, 2 groups at least after them
+    search(trainer, trainings)
+    first = trainer.trained[:6]
+    assert all(len(group) == 1 for group in first) if alone else first == list(combinations(TASKS, 2))[:6]

@@ -11,7 +11,7 @@ from cotrain.grouping.design import one_by_one
 from cotrain.grouping.gains import check_tasks, membership
 from cotrain.grouping.measured_losses import Names
 
-__all__ = ["first_trainings"]
+__all__ = ["first_trainings", "only_pairs_afforded"]
 
 SHARE = 0.5
 """Of the trainings that chance may spend; the rest is spent by what they taught."""
@@ -52,8 +52,8 @@ def first_trainings(
     """
     names = check_tasks(tasks)
     allowed = None if candidates is None else {group for group in candidates if 1 < len(group) <= max_size}
-    pairs: list[Names] = [pair for pair in combinations(names, 2) if allowed is None or pair in allowed]
-    if len(pairs) == len(names) * (len(names) - 1) // 2 and len(pairs) + FEWEST_AFTER <= trainings:
+    pairs = all_pairs(names, candidates)
+    if 0 < len(pairs) <= trainings - FEWEST_AFTER:
         return pairs
     smallest = min(max(2, -(-len(names) // n_networks)), max_size)
     largest = min(max(smallest, len(names) - 1, 2), max_size, 2 * smallest)
@@ -71,6 +71,18 @@ def first_trainings(
             if len(found) < wanted:
                 found[tuple(names[j] for j in part)] = None
     return list(found)
+
+
+def only_pairs_afforded(tasks: Names, trainings: int, alone: int, candidates: Sequence[Names] | None) -> bool:
+    """Whether all pairs and what must follow can be trained, but not beside `alone` tasks by themselves."""
+    wanted = len(all_pairs(tasks, candidates)) + FEWEST_AFTER
+    return FEWEST_AFTER < wanted <= trainings < wanted + alone
+
+
+def all_pairs(tasks: Names, candidates: Sequence[Names] | None) -> list[Names]:
+    """All pairs of tasks; none if some are no candidates."""
+    pairs: list[Names] = list(combinations(tasks, 2))
+    return pairs if candidates is None or set(pairs) <= set(candidates) else []
 
 
 def _spread(groups: Sequence[Names], tasks: Names, count: int, rng: np.random.Generator) -> list[Names]:

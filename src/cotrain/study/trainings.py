@@ -63,6 +63,7 @@ def train_to_learn(folder: StudyFolder, setting: Setting, identity: object, prog
                 tasks=tasks,
                 budget=setting.config.budget,
                 trainings=limit,
+                singles=True,
                 batch=max(1, len(tasks) // PER_ROUND),
                 max_size=setting.config.max_size,
                 candidates=search_candidates(
