@@ -112,7 +112,8 @@ def random_state_kept() -> Iterator[None]:
 def _marked(outputs: Tensor, parameters: Mapping[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
     """Where the gradient of each parameter depends on the marked output columns (boolean, parameter's shape)."""
     mark = torch.where(columns, torch.nan, 0.0).to(outputs.dtype).expand_as(outputs)
-    gradients = torch.autograd.grad(outputs, list(parameters.values()), mark, retain_graph=True, allow_unused=True)
+    with torch.autograd.set_detect_anomaly(False):  # which would refuse the marks
+        gradients = torch.autograd.grad(outputs, list(parameters.values()), mark, retain_graph=True, allow_unused=True)
     return {
         name: torch.zeros_like(value, dtype=torch.bool) if gradient is None else torch.isnan(gradient.to_dense())
         for (name, value), gradient in zip(parameters.items(), gradients, strict=True)

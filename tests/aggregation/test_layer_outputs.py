@@ -102,3 +102,58 @@ def test_layers_in_another_precision_are_run_again():
         aggregation.backward(model, MIXED, batch)
     assert bool(torch.isfinite(told[0].weights).all())
     assert set(aggregation.decision.scores) <= {"joint", "closed-form"}
+
+
+class Residual(nn.Module):
+    def __init__(self, *, inplace):
+        super().__init__()
+        self.first, self.second, self.inplace = nn.Linear(8, 8), nn.Linear(8, 8), inplace
+
+    def forward(self, inputs):
+        hidden = self.first(inputs).tanh()
+        outputs = self.second(hidden)
+        if not self.inplace:
+            return (outputs + hidden).tanh()
+        outputs += hidden
+        return outputs.tanh()
+
+
+def flat(*, inplace):
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8)), nn.Conv1d(1, 2, 3, padding=1), nn.SiLU(inplace), nn.Flatten(), nn.Linear(16, 8)
+    )
+
+
+CHANGED_IN_PLACE = {
+    "relu": lambda inplace: nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace)),
+    "dropout": lambda inplace: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.3, inplace)),
+    "conv": lambda inplace: flat(inplace=inplace),
+    "residual": lambda inplace: Residual(inplace=inplace),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_IN_PLACE)
+@pytest.mark.parametrize("options", [{}, {"exact": False, "equal_norm": False}])
+def test_in_place_is_as_out_of_place(name, options):
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        model = SharedTrunk(CHANGED_IN_PLACE[name](inplace), TASKS, 8)
+        inputs = torch.randn(32, 8)
+        batch = Batch(torch.arange(32), inputs, (torch.randn(32, 4) > 0).float())
+        aggregation = TransferenceAggregation(hysteresis=0, lr=0.1, **options)
+        aggregation.backward(model, TASKS, batch)
+        found.append(([value.grad for value in model.parameters()], aggregation.decision))
+    torch.testing.assert_close(found[1][0], found[0][0])
+    assert found[1][1].picked == found[0][1].picked
+    assert found[1][1].scores == pytest.approx(found[0][1].scores)
+
+
+def test_anomalies_are_looked_for_in_the_step_alone():
+    found = []
+    for watched in (False, True):
+        model, tasks, batches = conflicting()
+        with torch.autograd.set_detect_anomaly(watched):
+            TransferenceAggregation().backward(model, tasks, batches(0))
+        found.append([value.grad for value in model.parameters()])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)

@@ -286,10 +286,7 @@ def test_candidates_are_what_they_say():
         "gramian": rows @ rows.T, "generator": g,
     }  # fmt: skip
 
-    def mean(gramian):
-        return torch.full((len(gramian),), 0.25)
-
-    found = proposals(["closed-form", "log-sum", "singletons", ["c"], ["c", "d", "e"], mean], **common)
+    found = proposals(["closed-form", "log-sum", "singletons", ("c",), ("c", "d", "e")], **common)
     assert {name: weights.tolist() for name, weights in found.items()} == {
         JOINT: [1, 1, 0, 1, 1],
         "closed-form": [1, 1, 0, 0, 0],  # "a" alone is the same, b is forced in, and c has no label
@@ -298,7 +295,6 @@ def test_candidates_are_what_they_say():
         "e": [0, 1, 0, 0, 1],
         "c+d+e": [0, 1, 0, 1, 1],
         "log-sum": [0.5, 0.5, 0, 0.5, 0.5],
-        "mean": [0.25, 0.25, 0, 0.25, 0.25],
     }
     none = proposals(["closed-form"], **{**common, "slopes": -torch.ones(5)})
     assert list(none) == [JOINT]
@@ -311,7 +307,7 @@ def test_pcgrad_stands_beside_every_sum():
         "names": ["a", "b"], "present": torch.ones(2, dtype=torch.bool), "forced": torch.zeros(2, dtype=torch.bool),
         "relative": torch.ones(2), "slopes": None, "gramian": rows @ rows.T, "generator": g,
     }  # fmt: skip
-    found = proposals([["a"], "pcgrad"], **common)
+    found = proposals([("a",), "pcgrad"], **common)
     assert list(found) == [JOINT, "a", "pcgrad of joint", "pcgrad of a"]
     torch.testing.assert_close(found["pcgrad of a"] @ rows, torch.tensor([0.5, 0.5], dtype=torch.float64))
     torch.testing.assert_close(found["pcgrad of joint"] @ rows, torch.tensor([0.5, 1.5], dtype=torch.float64))
@@ -389,7 +385,18 @@ def test_other_tasks_are_refused():
         ({"heads": "free"}, "heads must be one of"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"lr": 0.1, "optimizer": SGD([nn.Parameter(torch.zeros(1))], lr=0.1)}, "not both"),
+        ({"lr": math.inf}, "lr must be positive and finite"),
+        ({"optimizer": "adam"}, "optimizer must be a torch.optim.Optimizer"),
         ({"every": 0}, "every must be at least 1"),
+        ({"every": 1.5}, "every must be at least 1, a whole number"),
+        ({"every": True}, "every must be at least 1, a whole number"),
+        ({"min_rate": math.nan}, "min_rate must be between 0 and 1"),
+        ({"hysteresis": math.nan}, "hysteresis must not be negative, and finite"),
+        ({"hysteresis": math.inf}, "hysteresis must not be negative, and finite"),
+        ({"hysteresis": "1"}, "hysteresis must not be negative, and finite"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"exact": "no"}, "exact must be one of"),
+        ({"score_batch": 3}, "score_batch must be a function"),
         ({"min_rate": 1.5}, "min_rate must be between 0 and 1"),
         ({"hysteresis": -1.0}, "hysteresis must not be negative"),
         ({"exact": False, "heads": "stepped"}, "need exact=True"),

@@ -1,6 +1,6 @@
 """IT-MTL: at every step the combination of task gradients that helps the tasks most, for any number of tasks."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
 from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.split import Split
-from cotrain.aggregation.transference_candidates import Candidate, Named
+from cotrain.aggregation.transference_contenders import Candidate, resolved
 from cotrain.aggregation.transference_decision import Decision, Situation, decide
 from cotrain.aggregation.transference_directions import Replay
 from cotrain.aggregation.transference_losses import RunningLosses
@@ -46,7 +46,11 @@ class TransferenceAggregation(StepAggregation):
         candidates: What to try beside the joint sum, which always is; one of these or a list of them: "closed-form"
             (S*), "log-sum" (the gradient of the summed log losses, which to first order no subset beats at equal
             norm), "singletons", "power-set" (up to 10 tasks), "pcgrad" (beside every sum the same of PCGrad-projected
-            gradients, arXiv 2001.06782), a list of task names for one subset, or any weighting such as `UPGrad()`.
+            gradients, arXiv 2001.06782), a list of task names for one subset, or another
+            aggregator: its name (one of `aggregation_names()`; "pcgrad" and "log-sum" are those above), a weighting
+            such as `UPGrad()`, an aggregation such as `named("cagrad", c=0.2)` or TorchJD's own. What aggregators
+            remember goes on at every decision, picked or not, and is part of the state. Not "famo", "mgda-ub" and
+            "transference": they look into forward passes, or learn from steps, of their own.
         optimizer: Try its own step, in its present state. In `fit` the training's optimizer is taken.
         lr: Try plain gradient steps of this rate instead. With neither: plain steps of rate 0.01.
         exact: Score by the losses after the step. False: by first order, without a lookahead.
@@ -72,7 +76,7 @@ class TransferenceAggregation(StepAggregation):
     def __init__(
         self,
         *,
-        candidates: Named | Sequence[Candidate] = "closed-form",
+        candidates: Candidate | Sequence[Candidate] = "closed-form",
         optimizer: Optimizer | None = None,
         lr: float | None = None,
         exact: bool = True,
@@ -87,8 +91,11 @@ class TransferenceAggregation(StepAggregation):
         on_choice: Callable[[Choice], None] | None = None,
     ) -> None:
         super().__init__(on_choice=on_choice)
+        alone = isinstance(candidates, str) or not isinstance(candidates, Collection)
+        sums, contenders = resolved((candidates,) if alone else tuple(candidates))  # type: ignore[arg-type]
         self._options = TransferenceOptions(
-            candidates=(candidates,) if isinstance(candidates, str) else tuple(candidates),
+            sums=sums,
+            contenders=contenders,
             exact=exact,
             equal_norm=equal_norm,
             score=score,
@@ -171,17 +178,21 @@ class TransferenceAggregation(StepAggregation):
             applied = decide(situation, self._options)
             name, weights, self._decision = applied.name, applied.weights, applied.decision
             # A task that is absent at a decision has the weight of the joint sum until the next one.
-            self._kept_name, self._kept = name, torch.where(present, weights, 1)
+            if weights is not None:
+                self._kept_name, self._kept = name, torch.where(present, weights, 1)
             own = applied.own
-            combined = Combined(applied.direction, weights.to(run.losses.device), applied.cosine, applied.norm_ratio)
+            told = None if weights is None else weights.to(run.losses.device)
+            combined = Combined(applied.direction, told, applied.cosine, applied.norm_ratio)
         else:
-            name, weights = self._kept_name, torch.where(present, self._kept, 0)
+            name = self._kept_name
+            weights = torch.where(present, self._kept, 0)
             own = run.sums(split.own)
             combined = Combined(run.sums(split.shared, weights.to(run.losses.device)), weights.to(run.losses.device))
         self._seen = seen
         self._step += 1
-        self._left_out.add(weights > 0, present)
-        self._choices.add(name, weights > 0, present)
+        taken = present if weights is None else weights > 0  # every task has a say in a direction without weights
+        self._left_out.add(taken, present)
+        self._choices.add(name, taken, present)
         return combined, own
 
     def _refuse_negative(self, losses: Tensor) -> None:
@@ -208,6 +219,7 @@ class TransferenceAggregation(StepAggregation):
             "losses": self._seen.state_dict(),
             "left_out": self._left_out.state_dict(),
             "choices": self._choices.state_dict(),
+            "contenders": [contender.aggregation.state_dict() for contender in self._options.contenders],
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -217,6 +229,8 @@ class TransferenceAggregation(StepAggregation):
         self._seen = RunningLosses.from_state(state["losses"])
         self._left_out.load_state_dict(state["left_out"])
         self._choices.load_state_dict(state["choices"])
+        for contender, saved in zip(self._options.contenders, state["contenders"], strict=True):
+            contender.aggregation.load_state_dict(saved)
 
 
 def _seed_of(seed: int, step: int) -> int:

@@ -1,6 +1,7 @@
 """One decision: what could be applied at this step, how much each helps the tasks, and what wins."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cotrain.aggregation.aggregation import against_joint
-from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass
 from cotrain.aggregation.split import Split
-from cotrain.aggregation.transference_candidates import JOINT, n_sums, needs_products, proposals
+from cotrain.aggregation.transference_candidates import JOINT, n_sums, proposals
+from cotrain.aggregation.transference_contenders import KnownRows, proposed
 from cotrain.aggregation.transference_directions import (
     Direction,
     Directions,
@@ -89,8 +91,8 @@ class Applied:
 
     Args:
         name: The candidate that was picked.
-        weights: [T] float64 of the tasks' gradients.
-        direction: Their sum by the shared parameters.
+        weights: [T] float64 of the tasks' gradients; None for an aggregator that does not weigh tasks.
+        direction: What was picked, by the shared parameters.
         own: The plain gradients of the other parameters.
         cosine: With the joint gradient; None where that was not formed, or nobody wants it.
         norm_ratio: To the joint gradient; None likewise.
@@ -98,7 +100,7 @@ class Applied:
     """
 
     name: str
-    weights: Tensor
+    weights: Tensor | None
     direction: Mapping[str, Tensor]
     own: dict[str, Tensor]
     cosine: float | None
@@ -115,11 +117,11 @@ def decide(situation: Situation, options: TransferenceOptions) -> Applied:
     """
     directions = _directions(situation, options)
     relative = torch.where(situation.present, 1 / situation.seen.units(situation.losses, options.score), 0)
-    slopes = directions.slopes(relative) if "closed-form" in options.candidates or not options.exact else None
+    slopes = directions.slopes(relative) if "closed-form" in options.sums or not options.exact else None
     forced = situation.starved & situation.present
     names = situation.run.tasks.names
     candidates = proposals(
-        options.candidates,
+        options.sums,
         names=names,
         present=situation.present,
         forced=forced,
@@ -129,17 +131,25 @@ def decide(situation: Situation, options: TransferenceOptions) -> Applied:
         generator=situation.generator,
     )
     must = tuple(name for name, wanted in zip(names, forced.tolist(), strict=True) if wanted)
-    if slopes is not None and not options.exact and not options.equal_norm:
+    if slopes is not None and not options.exact and not options.equal_norm and not options.contenders:
         return _by_slopes(candidates, slopes, directions, situation, must)
-    trial = _trial(situation, options) if options.exact and len(candidates) > 1 else None
-    return _by_trials(candidates, slopes, directions, trial, options, must, compared=situation.compared)
+    several = len(candidates) > 1 or options.contenders
+    trial = _trial(situation, options) if options.exact and several else None
+    # An aggregator's weights may leave out what it remembers: its direction alone says where it goes.
+    ascent = directions.direction(relative) if options.contenders and not options.exact else None
+    first, own = directions.joint()
+    offers = _offers(candidates, first, directions, situation, options)
+    return _by_trials(
+        offers, slopes if ascent is None else ascent, trial, options, own, must, compared=situation.compared
+    )
 
 
 def _directions(situation: Situation, options: TransferenceOptions) -> Directions:
     """All rows where they are asked for or cheaper: they take a backward pass and the memory of a gradient per task."""
     n_tasks = int(situation.present.sum())
-    beside = [candidate for candidate in options.candidates if candidate not in ("closed-form", "log-sum")]
-    if n_tasks <= FEW_TASKS or needs_products(beside) or n_sums(beside, n_tasks) >= n_tasks:
+    beside = [kind for kind in options.sums if kind not in ("closed-form", "log-sum")]
+    needed = "pcgrad" in beside or any(contender.needs_rows for contender in options.contenders)
+    if n_tasks <= FEW_TASKS or needed or n_sums(beside, n_tasks) >= n_tasks:
         return FromRows.of(situation.run, situation.split)
     return FromPasses(situation.run, situation.split, situation.replay)
 
@@ -162,39 +172,72 @@ def _by_slopes(
     return Applied(best, candidates[best], direction.values, own, None, None, decision)
 
 
+_Offer = tuple[str, Tensor | None, Direction]
+"""A candidate's name, weights and direction."""
+
+
+def _offers(
+    candidates: Mapping[str, Tensor],
+    joint: Direction,
+    directions: Directions,
+    situation: Situation,
+    options: TransferenceOptions,
+) -> Iterator[_Offer]:
+    """The joint direction, those of the other sums, and last those of aggregators, which remember what they saw."""
+    run, split = situation.run, situation.split
+    for name, weights in candidates.items():
+        yield name, weights, joint if name == JOINT else directions.direction(weights)
+    if isinstance(directions, FromRows):
+        run = KnownRows.of(run, split, directions.jacobian)
+    taken = {*candidates, *run.tasks.names}
+    for name, found in proposed(options.contenders, run, split, situation.batch, taken=taken):
+        if found.weights is None and options.every > 1:
+            raise ValueError(
+                f"every={options.every} keeps the weights of a decision for the steps after it, but {name} weighs"
+                " coordinates, not tasks. Use every=1."
+            )
+        values = {key: value.clone() for key, value in found.gradients.items()}
+        square = inner_product(values, values)
+        if not math.isfinite(square):
+            raise NotFiniteError([])
+        yield name, None if found.weights is None else found.weights.cpu().double(), Direction(values, square)
+
+
 @dataclass(frozen=True, eq=False)
 class _Attempt:
     name: str
-    weights: Tensor
+    weights: Tensor | None
     direction: Direction
     scored: Scored
 
 
 def _by_trials(
-    candidates: Mapping[str, Tensor],
-    slopes: Tensor | None,
-    directions: Directions,
+    offers: Iterator[_Offer],
+    first_order: Tensor | Direction | None,
     trial: Trial | None,
     options: TransferenceOptions,
+    own: dict[str, Tensor],
     forced: tuple[str, ...],
     *,
     compared: bool,
 ) -> Applied:
-    """The best by its score; of the directions only the joint one and the best so far are kept."""
+    """The best by its score; of the directions only the joint one and the best so far are kept.
+
+    Without a trial scores are products with the sum of the relative gradients: of its slopes with the weights, or of
+    itself with the direction.
+    """
     joint = best = None
     scores: dict[str, float] = {}
-    first, own = directions.joint()
-    for name, weights in candidates.items():
-        direction = first if joint is None else directions.direction(weights)
+    for name, weights, direction in offers:
         if joint is not None and direction.square == 0:
             continue  # it cannot be brought to a norm, and a step for nobody is no combination
         if joint is not None and options.equal_norm:
             factor = (joint.direction.square / direction.square) ** 0.5
-            weights, direction = weights * factor, direction.times(factor)
+            weights, direction = None if weights is None else weights * factor, direction.times(factor)
         if trial is not None:
             scored = trial.of(direction.values)
         else:
-            scored = Scored(0.0 if slopes is None else float(weights @ slopes), torch.zeros(1))
+            scored = Scored(_slope(first_order, weights, direction), torch.zeros(1))
         attempt = _Attempt(name, weights, direction, scored)
         scores[name] = scored.value
         joint = joint or attempt
@@ -213,6 +256,12 @@ def _by_trials(
         cosine, norm_ratio = against_joint(product, picked.direction.square, joint.direction.square)
     decision = Decision(picked.name, scores, gain, stderr, forced)
     return Applied(picked.name, picked.weights, picked.direction.values, own, cosine, norm_ratio, decision)
+
+
+def _slope(first_order: Tensor | Direction | None, weights: Tensor | None, direction: Direction) -> float:
+    if isinstance(first_order, Direction):
+        return inner_product(direction.values, first_order.values)
+    return 0.0 if first_order is None or weights is None else float(weights @ first_order)
 
 
 def _trial(situation: Situation, options: TransferenceOptions) -> Trial:

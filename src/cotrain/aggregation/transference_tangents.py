@@ -53,10 +53,10 @@ class _Bilinear(TorchFunctionMode):
     layers' outputs, which the training step has computed already, take another third.
 
     Args:
-        known: Outputs still to come, by the id of the weight.
+        known: Outputs still to come, by the id of the weight; None for one that has to be computed.
     """
 
-    def __init__(self, known: dict[int, list[Tensor]]) -> None:
+    def __init__(self, known: dict[int, list[Tensor | None]]) -> None:
         super().__init__()
         self._known = known
 
@@ -89,9 +89,10 @@ class _Bilinear(TorchFunctionMode):
             return None
         if not outputs:
             raise RuntimeError("A layer was asked for more often than before.")
-        if outputs[0].dtype != weight.dtype:
+        found = outputs.pop(0)
+        if found is not None and found.dtype != weight.dtype:
             raise RuntimeError("The layers were run in another precision.")
-        return outputs.pop(0)
+        return found
 
 
 _LAYERS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
