@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, training_pass
-from cotrain.aggregation.split import Split, add_to_grad, split_parameters
+from cotrain.aggregation.split import Split, add_to_grad, reached_by, split_parameters, trainable_names
+from cotrain.aggregation.wrappers import unwrapped
+from cotrain.model import shared_parameters
 from cotrain.task import Batch, Task, TaskSet, as_tasks
 
 __all__ = [
@@ -107,6 +109,8 @@ class StepAggregation:
         self.on_choice = on_choice
         self.skipped_steps = 0
         self._shared_names: list[str] | None = None
+        self._trainable: list[str] = []
+        self._unreached: list[str] = []
 
     def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
         """Run the model on a batch and add the combined gradient to `.grad` of every trainable parameter.
@@ -123,10 +127,13 @@ class StepAggregation:
             ValueError: If the tasks share no parameter, or the method needs positive losses and gets others.
         """
         tasks = as_tasks(tasks)
+        if self._trainable != trainable_names(model):  # at the first step, and when a layer is frozen or unfrozen
+            self._trainable, self._shared_names = trainable_names(model), None
+            self._unreached = list(self._trainable)
         split = split_parameters(model, tasks, batch, self._shared_names)
-        self._shared_names = list(split.shared)
         self._before(model, tasks, batch)
         run = training_pass(model, tasks, batch)
+        split = self._with_newly_reached(split, model, tasks, batch, run)
         losses = run.losses.to(torch.promote_types(run.outputs.dtype, torch.float32))
         absent = tuple(name for name, there in zip(tasks.names, run.present.tolist(), strict=True) if not there)
         if len(absent) == len(tasks):
@@ -158,12 +165,35 @@ class StepAggregation:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs: nested dicts of tensors and JSON values."""
-        return {"skipped_steps": self.skipped_steps, "shared": self._shared_names, **self._state()}
+        found = {"shared": self._shared_names, "trainable": self._trainable, "unreached": self._unreached}
+        return {"skipped_steps": self.skipped_steps, **found, **self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state, exactly as if there had been no interruption."""
         self.skipped_steps, self._shared_names = state["skipped_steps"], state["shared"]
+        self._trainable, self._unreached = state["trainable"], state["unreached"]
         self._load(state)
+
+    def _with_newly_reached(
+        self, split: Split, model: nn.Module, tasks: TaskSet, batch: Batch, run: TrainingPass
+    ) -> Split:
+        """The split with parameters that no earlier batch reached, such as an expert's, where they belong.
+
+        A parameter that was reached keeps its place: one that served a single task then is not looked at again.
+        """
+        first, self._shared_names = self._shared_names is None, list(split.shared)
+        if not self._unreached or len(tasks) == 1:
+            return split
+        everything = {**split.shared, **split.own}
+        unknown = {name: everything[name] for name in self._unreached}
+        reached = run.in_any_process(self._unreached, reached_by(run.outputs, unknown))
+        self._unreached = [name for name in self._unreached if name not in reached]
+        if not reached:
+            return split
+        found = list(split.shared) if first else list(shared_parameters(unwrapped(model), tasks, batch))
+        shared = {*split.shared, *run.in_any_process(reached, found)}
+        self._shared_names = [name for name in self._trainable if name in shared]
+        return split_parameters(model, tasks, batch, self._shared_names)
 
     def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
         """What the shared parameters get, and the others; to be overridden where one pass gives both.

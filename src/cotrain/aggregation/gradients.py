@@ -179,6 +179,11 @@ class TrainingPass:
             dist.all_reduce(value, group=self.group)
         return value
 
+    def in_any_process(self, names: Sequence[str], chosen: Sequence[str]) -> list[str]:
+        """Those of the names that are chosen in at least one process: all processes have to agree on them."""
+        flags = torch.tensor([name in chosen for name in names], dtype=torch.float32, device=self.outputs.device)
+        return [name for name, flag in zip(names, self.reduced(flags).tolist(), strict=True) if flag > 0]
+
     def scattered(self, weights: Tensor) -> Tensor:
         """[T] weights of all tasks, 0 for absent ones, from those of the present tasks [m]."""
         everywhere = torch.zeros(len(self.tasks), dtype=torch.float64, device=self.slopes.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import shared_parameters
 from cotrain.task import Batch, TaskSet
 
-__all__ = ["Split", "add_to_grad", "split_parameters"]
+__all__ = ["Split", "add_to_grad", "reached_by", "split_parameters", "trainable_names"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequ
         model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
         tasks: The tasks.
         batch: Samples by which to find what is shared, if that is not known.
-        known: Names of the shared parameters, as found before; None to find them.
+        known: Names of the shared parameters, as found before for the same trainable ones; None to find them.
 
     Raises:
         ValueError: If several tasks share no parameter.
@@ -36,7 +37,7 @@ def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequ
     trainable = {name: value for name, value in module.named_parameters() if value.requires_grad}
     if len(tasks) == 1:
         return Split({}, trainable)
-    if known is None or any(name not in trainable for name in known):
+    if known is None:
         known = list(shared_parameters(module, tasks, batch))
     if not known:
         raise ValueError(
@@ -45,6 +46,28 @@ def split_parameters(model: nn.Module, tasks: TaskSet, batch: Batch, known: Sequ
         )
     shared = {name: trainable[name] for name in known}
     return Split(shared, {name: value for name, value in trainable.items() if name not in shared})
+
+
+def trainable_names(model: nn.Module) -> list[str]:
+    """The names of the trainable parameters of the module inside any wrapper."""
+    return [name for name, value in unwrapped(model).named_parameters() if value.requires_grad]
+
+
+def reached_by(outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> list[str]:
+    """The parameters that stand in the graph of some outputs: a walk over its nodes."""
+    names = {id(value): name for name, value in parameters.items()}
+    found: set[str] = set()
+    seen: set[Any] = set()
+    waiting = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in names:
+            found.add(names[id(node.variable)])
+        waiting += [following for following, _ in node.next_functions]
+    return [name for name in parameters if name in found]
 
 
 def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
