@@ -10,7 +10,7 @@ import pytest
 
 from cotrain.errors import StudyError
 from cotrain.report import write_report
-from cotrain.report.aggregations import aggregation_columns, aggregation_figure, aggregation_rows
+from cotrain.report.aggregations import aggregation_columns, aggregation_figure, aggregation_rows, choice_figures
 from cotrain.report.contents import Study, read_study
 from cotrain.report.tables import score_rows_of
 
@@ -111,6 +111,20 @@ def test_the_page_shows_all_of_it(folder: Path) -> None:
     for words in ("pcgrad", "upgrad", "0.950 [0.930, 0.970]", "plain sum", "Chosen groups, each task on the test data"):
         assert words in section
     assert 'href="#aggregations"' in text
+
+
+def test_choices_over_time_are_drawn(folder: Path) -> None:
+    picked = {"joint": [90, 10], "a<b": [5, 20], "c": [3, 0], "d": [1, 10], "e": [1, 10]}
+    network = {"trains": ["a", "b"], "choices": {"start": [0, 100], "share": {}, "picked": picked}}
+    add(folder, "transference", {"all-in-one": 0.9}, networks=[network, {"trains": ["b", "c"]}])
+    ((name, heading, figure),) = choice_figures(read_study(folder).aggregations)
+    assert (name, heading) == ("choices-transference-0", "What transference chose for a, b")
+    assert [bar["name"] for bar in figure.data[:2]] == ["joint", "a&lt;b"]
+    assert figure.data[-1]["name"] == "others"
+    assert [sum(bar["y"][k] for bar in figure.data) for k in range(2)] == pytest.approx([1, 1])
+    text = write_report(folder).read_text()
+    assert heading in text
+    assert 'data-figure="choices-transference-0"' in text
 
 
 def test_one_seed_has_no_interval(make_folder: Make) -> None:

@@ -64,6 +64,16 @@ def test_heads_of_other_tasks_stay_as_they_begin(copied):
         assert same == (name not in group["trains"])
 
 
+def test_what_transference_chose_is_kept_with_every_network(copied):
+    folder = combine(copied, "transference")
+    first = networks(folder, "aggregation/transference/seed-0.json")
+    for network in folder.read_json(aggregation_file("transference"))["networks"]:
+        choices = network["choices"]
+        assert choices == first[tuple(network["trains"])]["choices"]
+        assert set(network["trains"]) == {task for task, share in choices["share"].items() if share[0] is not None}
+        assert sum(sum(counts) for counts in choices["picked"].values()) > 0
+
+
 def test_resumed_is_uninterrupted(finished, copied, tmp_path):
     whole = combine(shutil.copytree(finished, tmp_path / "whole"), "gradnorm")
 

@@ -64,8 +64,9 @@ def reached_by(outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> list[
         if node is None or node in seen:
             continue
         seen.add(node)
-        if id(getattr(node, "variable", None)) in names:
-            found.add(names[id(node.variable)])
+        leaf = id(getattr(node, "variable", None))
+        if leaf in names:
+            found.add(names[leaf])
         waiting += [following for following, _ in node.next_functions]
     return [name for name in parameters if name in found]
 

@@ -35,6 +35,15 @@ class ChoiceRecord:
     share: Tensor
     picked: Mapping[str, Tensor]
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: "start", and by name "share" (None for NaN) and "picked", one number per stretch each."""
+        shares = {
+            task: [None if value != value else round(value, 4) for value in column]
+            for task, column in zip(self.tasks, self.share.T.tolist(), strict=True)
+        }
+        picked = {name: counts.tolist() for name, counts in self.picked.items()}
+        return {"start": self.start.tolist(), "share": shares, "picked": picked}
+
     def plot(self) -> Any:
         """A `plotly.graph_objects.Figure`; see `plot_choices`."""
         from cotrain.aggregation.transference_plot import plot_choices

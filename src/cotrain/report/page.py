@@ -8,7 +8,7 @@ from cotrain.errors import StudyError
 from cotrain.extras import require
 from cotrain.files import write_text
 from cotrain.report import wording
-from cotrain.report.aggregations import aggregation_columns, aggregation_figure, aggregation_rows
+from cotrain.report.aggregations import aggregation_columns, aggregation_figure, aggregation_rows, choice_figures
 from cotrain.report.arm_plots import front_figure, relative_loss_figure
 from cotrain.report.cluster_plots import MAX_TASKS as MAX_MEMBERS
 from cotrain.report.cluster_plots import membership_figure, size_figure, tree_figure
@@ -127,12 +127,14 @@ def _look() -> dict[str, Any]:
 def page_values(study: Study) -> dict[str, Any]:
     """Everything the template shows; its pictures are keyed by the id of their place in the page."""
     panels = data_map_figures(study)
+    chosen = choice_figures(study.aggregations)
     picture = front_picture(study.pareto) if study.pareto else None
     figures = {
         "pareto": picture.figure if picture else None,
         "relative-loss": relative_loss_figure(study.check) if study.check else None,
         "front": front_figure(study.front),
         "aggregations": aggregation_figure(study.aggregations),
+        **{name: figure for name, _, figure in chosen},
         "trainings": training_figure(study.trainings) if study.trainings else None,
         "gains": gain_figure(study),
         "affinity": affinity_figure(study),
@@ -150,6 +152,7 @@ def page_values(study: Study) -> dict[str, Any]:
         "pareto": front_values(study.pareto, picture) if study.pareto and picture else None,
         "score_columns": score_columns(study.check) if study.check else [],
         "score_rows": score_rows(study, study.check) if study.check else [],
+        "choices": [(name, heading) for name, heading, _ in chosen],
         "aggregation_rows": aggregation_rows(study.aggregations),
         "aggregation_scores": [
             (title, columns, score_rows_of(study, study.check.scoring, compared))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotrain.aggregation import named
+from cotrain.aggregation import TransferenceAggregation, named
 from cotrain.evaluation import evaluate
 from cotrain.files import write_json
 from cotrain.model import random_state_kept
@@ -38,7 +38,8 @@ def train_aggregated(
 
     These are the network of all tasks and those of the chosen groups. They start from the weights, and see the samples
     in the order, of the check's, once per seed of the check; what is trained already is not trained again. Written are
-    the test losses of every seed, the networks of the first one, and the comparison, `aggregation_file(name)`.
+    the test losses of every seed, the networks of the first one, and the comparison, `aggregation_file(name)`. IT-MTL's
+    choices over time are kept with every network, by stretches of steps (at most 200).
 
     Args:
         config: Of the study.
@@ -141,7 +142,10 @@ def _trained(
     if seed == config.seed:
         path = folder.path / _network_file(name, network.number)
         save_network(path, result.model, setting, network.trains, network.serves)
+    # Of the whole training, also past the best epoch.
+    choices = {"choices": aggregation.record().as_dict()} if isinstance(aggregation, TransferenceAggregation) else {}
     return {
+        **choices,
         "trains": list(network.trains),
         "best_epoch": result.best_epoch,
         "skipped_steps": getattr(aggregation, "skipped_steps", 0),
@@ -161,6 +165,7 @@ def _targets_of(network: _Network, tasks: TaskSet, targets: Tensor) -> Tensor:
 
 def _compare(folder: StudyFolder, setting: Setting, name: str) -> None:
     networks = _networks(folder, setting, setting.config.seed)
+    records = folder.read_json(_results_file(name, setting.config.seed))["networks"]
     write_json(
         folder.path / aggregation_file(name),
         {
@@ -171,8 +176,9 @@ def _compare(folder: StudyFolder, setting: Setting, name: str) -> None:
                     "trains": list(network.trains),
                     "serves": list(network.serves),
                     "model": _network_file(name, network.number),
+                    **({"choices": record["choices"]} if "choices" in record else {}),
                 }
-                for network in networks
+                for network, record in zip(networks, records, strict=True)
             ],
         },
     )
