@@ -258,6 +258,9 @@ def test_the_first_groups_are_pairs_if_affordable_else_of_the_size_to_deploy(cou
     assert all(len(group) >= 2 for group in found)
     if trainings >= count * (count - 1) // 2 + 2:
         assert found == list(combinations(tasks, 2))
+    elif count <= 5:
+        assert found[0] == tasks
+        assert set(found[1:]) <= set(combinations(tasks, 2))
     elif trainings > 1:
         assert found[0] == tasks
         assert all(len(group) >= min(count, max(2, -(-count // networks))) for group in found[1:])
@@ -358,14 +361,14 @@ def test_on_published_tables_it_beats_random_trainings_and_random_covers(group_t
                 tolerance=0.0,
                 **options,
             )
-            return regret(found.grouping, truth, budget=budget) / truth.single_losses.sum()
+            return regret(found.grouping, truth, budget=budget)
 
         for budget in (2, 3):
             # At random the model is not asked: the cheapest one will do.
             drawn = [lost(TaskMean, budget, seed, acquisition="random", batch=12) for seed in range(20)]
             searched = lost(StackedGains, budget)
             assert searched <= np.mean(drawn) + 2 * np.std(drawn) / 20**0.5  # in one of six they are alike
-            assert searched <= np.mean(random_regret(truth, budget=budget)) / truth.single_losses.sum()
+            assert searched <= np.mean(random_regret(truth, budget=budget))
             differences.append(np.mean(drawn) - searched)
     assert np.mean(differences) > 0.02
 
