@@ -60,7 +60,7 @@ def test_both_ways_are_compared_with_no_helper_and_all():
     found = select_auxiliaries("main", Planted(WORTH))
     assert found.gain == pytest.approx((0.3, 0.01))
     assert found.gain_of_all == pytest.approx((0.005, 0.01))
-    assert "Predicted gain: +0.300 +- 0.010; no helper: 0; all 4 helpers: +0.005 +- 0.010" in str(found)
+    assert "Predicted, unverified gain: +0.300 +- 0.010; no helper: 0; all 4 helpers: +0.005 +- 0.010" in str(found)
 
 
 def test_helpers_are_added_only_while_the_gain_rises():
@@ -124,3 +124,10 @@ def test_a_group_that_nothing_is_known_of_does_not_help():
     found = select_auxiliaries("a", table)
     assert list(found.weights) == ["c"]
     assert found.gain[0] == pytest.approx(0.3)
+
+
+def test_a_gain_that_was_trained_is_called_measured():
+    table = GainTable(["main", "a"], [("main", "a")], [[0.2, 0.1]])
+    found = select_auxiliaries("main", table)
+    assert found.verified
+    assert "Measured gain: +0.200" in str(found)

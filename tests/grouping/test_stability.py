@@ -52,6 +52,9 @@ def test_a_gain_below_its_own_deviation_is_not_distinguishable():
     text = str(found)
     assert "not distinguishable from training alone: c, d" in text
     assert text.count("not distinguishable") == 1
+    predicted = PairMean(np.array([[0.0, 0.3], [0.3, 0.0]]), ["a", "b"], np.full((2, 2), 0.01))
+    assert "predicted, unverified" in str(selection_stability(predicted, budget=1, draws=1))
+    assert "unverified" not in text
     alone = selection_stability(two_pairs(1.0), budget=4, draws=1)
     assert not alone.distinguishable.any()
     assert "not distinguishable" not in str(alone)

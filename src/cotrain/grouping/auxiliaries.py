@@ -28,6 +28,7 @@ class Auxiliaries:
         gain_unit: The same of the two below.
         gain: What the model predicts for the main task with the kept helpers (weights 1), and its std.
         gain_of_all: The same with all other tasks as helpers.
+        verified: Whether the group of the kept helpers was trained, so that `gain` is a measurement.
     """
 
     main: str
@@ -38,6 +39,7 @@ class Auxiliaries:
     gain_unit: str
     gain: tuple[float, float]
     gain_of_all: tuple[float, float]
+    verified: bool
 
     @property
     def helpers(self) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ class Auxiliaries:
     def __str__(self) -> str:
         kept = ", ".join(f"{name} ({weight:.2f})" for name, weight in self.weights.items()) or "none"
         return (
-            f"Helpers of {self.main}: {kept}. Predicted {self.gain_unit}: {self.gain[0]:+.3f} +- {self.gain[1]:.3f};"
+            f"Helpers of {self.main}: {kept}. {'Measured' if self.verified else 'Predicted, unverified'}"
+            f" {self.gain_unit}: {self.gain[0]:+.3f} +- {self.gain[1]:.3f};"
             f" no helper: 0; all {len(self.scores)} helpers: {self.gain_of_all[0]:+.3f} +- {self.gain_of_all[1]:.3f}."
         )
 
@@ -117,6 +120,7 @@ def select_auxiliaries(
         unit if gains is None else "gain",
         (float(of_both[0]), float(spread[0])),
         (float(of_both[1]), float(spread[1])),
+        bool(len(kept) > 0 and (gains or model).measured([(main, *kept)])[0]),
     )
 
 

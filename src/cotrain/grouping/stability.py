@@ -64,7 +64,8 @@ class SelectionStability:
         lines = [f"Chosen again in {self.n_draws} draws of the gains:"]
         for group, share in zip(self.grouping.groups, self.group_shares, strict=True):
             unclear = [task for task in group.serves if len(group.trains) > 1 and not clear[place[task]]]
-            text = f"; not distinguishable from training alone: {', '.join(unclear)}" if unclear else ""
+            text = "" if group.measured else "; predicted, unverified"
+            text += f"; not distinguishable from training alone: {', '.join(unclear)}" if unclear else ""
             lines.append(f"{share:4.0%} {group}{text}")
         return "\n".join(lines)
 

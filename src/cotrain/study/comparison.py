@@ -12,6 +12,7 @@ from cotrain.study.clusters import CONTROL_WORDS
 from cotrain.study.folder import StudyFolder
 from cotrain.study.gain_models import learnable_tasks, predicted_gains
 from cotrain.study.gain_table import COLUMNS, Losses, agreement, as_csv, gain_rows
+from cotrain.study.hindsight import hindsight
 from cotrain.study.membership_check import WIDER, membership_file
 from cotrain.study.setting import Setting
 from cotrain.study.verdict import beside_control, interval, judge
@@ -41,6 +42,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
     n_networks = {name: results.n_networks(name) for name in results.names}
     parameters = folder.read_json("measure.json")["parameters_per_network"]
     agreed = agreement(rows)
+    looked_back = hindsight(sorted(results.serving(GROUPED)), results.learnable, results.losses)
     twin = results.twin_of_the_groups()
     judged = [name for name in results.names if is_kept(name) or is_random(name)]
     compared = [name for name in judged if twin is None or name in (SINGLE, ALL_IN_ONE)]
@@ -51,6 +53,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
         twin,
         *(beside_control(words, totals[GROUPED], control) for words, control in controls if twin is None),
         agreed.sentence,
+        None if looked_back is None else looked_back.sentence,
         _on_fewer_samples(setting),
         _still_improving(results.best_epochs, setting),
     )
@@ -75,6 +78,7 @@ def compare(folder: StudyFolder, setting: Setting) -> None:
             },
             "memberships": ways,
             "prediction": asdict(agreed),
+            "hindsight": None if looked_back is None else asdict(looked_back),
             "verdict": asdict(verdict),
         },
     )
@@ -175,12 +179,12 @@ class _Results:
 
     def n_networks(self, name: str) -> int:
         """How many of the arm's networks serve a learnable task."""
-        return len(self._serving(name))
+        return len(self.serving(name))
 
     def twin_of_the_groups(self) -> str | None:
         """What to say if the chosen groups are another arm by another name, and nothing is left to compare."""
         for name, words in ((SINGLE, "every task alone"), (ALL_IN_ONE, "all tasks in one network")):
-            if self._serving(GROUPED) == self._serving(name):
+            if self.serving(GROUPED) == self.serving(name):
                 return f"The selection chose {words}, so there are no groups to compare with anything."
         return None
 
@@ -213,7 +217,7 @@ class _Results:
             )
         return records
 
-    def _serving(self, name: str) -> frozenset[tuple[str, ...]]:
+    def serving(self, name: str) -> frozenset[tuple[str, ...]]:
         """The networks of an arm that serve a learnable task."""
         groups = self.arm(name, next(iter(self.arms))).groups
         return frozenset(group.trains for group in groups if any(task in self.learnable for task in group.serves))
