@@ -40,14 +40,13 @@ class Hindsight:
     @property
     def sentence(self) -> str:
         """The same in words."""
-        against = f"random ones lose {100 * self.random:.1f} points"
+        among = f"choice of {self.n_networks} among the {self.n_trained} networks of the check"
+        chance = f"random choices are {self.random:.3f} above the best on average"
         if self.regret <= 0:
-            better = "no other choice was better"
-        else:
-            better = f"the best choice would have saved {100 * self.regret:.1f} points of mean loss more"
+            return f"In hindsight no {among} has a lower mean relative loss than the chosen groups; {chance}."
         return (
-            f"In hindsight, of all choices of {self.n_networks} among the {self.n_trained} networks of the check"
-            f" {better} ({against})."
+            f"In hindsight the best {among} has a mean relative loss {self.regret:.3f} below that of the chosen groups;"
+            f" {chance}."
         )
 
 
