@@ -419,28 +419,28 @@ def test_candidates_that_do_not_fit_the_tasks():
 
 def test_choices_are_counted_in_stretches_that_double():
     whole, present = Choices(2), torch.tensor([True, True])
-    steps = STRETCH * (MOST_STRETCHES + 1)
+    steps, half = STRETCH * (MOST_STRETCHES + 1), 3 * STRETCH // 2
     for step in range(steps):
-        whole.add("a" if step < 150 else "b", torch.tensor([step < 150, True]), present)
+        whole.add("a" if step < half else "b", torch.tensor([step < half, True]), present)
     record = whole.record(["x", "y"])
     assert len(record.start) == MOST_STRETCHES // 2 + 1
     assert record.start[:3].tolist() == [0, 2 * STRETCH, 4 * STRETCH]
     assert record.share[:2].tolist() == [[0.75, 1], [0, 1]]
-    assert int(record.picked["a"].sum()) == 150
-    assert int(record.picked["b"].sum()) == steps - 150
+    assert int(record.picked["a"].sum()) == half
+    assert int(record.picked["b"].sum()) == steps - half
 
 
 def test_choices_are_drawn():
     figure = pytest.importorskip("plotly.graph_objects")
     choices = Choices(2)
-    for step, name in enumerate(itertools.islice(itertools.cycle("abcdefg<"), 250)):
+    for step, name in enumerate(itertools.islice(itertools.cycle("abcdefg<"), 3 * STRETCH)):
         choices.add(name, torch.tensor([step % 2 == 0, False]), torch.tensor([True, False]))
     drawn = choices.record(["one<", "two"]).plot()
     assert isinstance(drawn, figure.Figure)
     assert list(drawn.data[0].y) == ["one&lt;", "two"]
     assert drawn.data[0].z[0].tolist() == [0.5, 0.5, 0.5]
     assert [bar.name for bar in drawn.data[1:]][-1] == "others"
-    assert sum(sum(bar.y) for bar in drawn.data[1:]) == 250
+    assert sum(sum(bar.y) for bar in drawn.data[1:]) == 3 * STRETCH
     few = Choices(1)
     few.add("joint", torch.tensor([True]), torch.tensor([True]))
     assert [bar.name for bar in few.record(["one"]).plot().data[1:]] == ["joint"]

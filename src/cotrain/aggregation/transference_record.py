@@ -12,8 +12,8 @@ __all__ = ["ChoiceRecord", "Choices", "LeftOut"]
 RECENT = 100
 """Steps over which a task's share is looked at."""
 
-STRETCH = 100
-"""Steps that are counted together."""
+STRETCH = 10
+"""Steps that are counted together at first; twice as many whenever there are too many stretches."""
 
 MOST_STRETCHES = 200
 """Stretches up to which none are merged, so that memory does not grow with the training."""

@@ -110,7 +110,7 @@ def _chosen(choices: Choices) -> Figure:
         ],
         layout={
             "barmode": "stack",
-            "xaxis": axis("training step", nticks=8),
+            "xaxis": axis("training step", nticks=8, range=[0, choices.start[-1] + widths[-1]]),
             "yaxis": axis("share of steps", range=[0, 1], tickformat=".0%", nticks=5),
             "showlegend": True,
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
