@@ -21,6 +21,12 @@ def test_losses_become_gains_over_the_singles(tmp_path):
     np.testing.assert_array_equal(table.single_losses, [2, 4])
 
 
+def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("group,task,gain\nGröße+b,Größe,.5\nGröße+b,b,-1\n", encoding="utf-8-sig")
+    assert GainTable.from_csv(path, "gain").tasks == ("Größe", "b")
+
+
 def test_a_gain_column_is_taken_as_it_is(tmp_path):
     table = GainTable.from_csv(write(tmp_path, "group,task,gain\na+b,a,.5\na+b,b,-1\n"), "gain")
     np.testing.assert_array_equal(table.gains, [[0.5, -1]])

@@ -163,7 +163,7 @@ class GainTable:
         target = Path(path)
         draft = target.with_name(target.name + ".part")
         try:
-            with draft.open("w", newline="") as file:
+            with draft.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["group", "task", "gain", "std"] + ([] if losses is None else ["loss"]))
                 for row, j in np.argwhere(~np.isnan(self.gains)):
@@ -238,7 +238,7 @@ def _kind_of(column: str) -> Literal["loss", "gain"]:
 def _read_rows(path: Path, column: str, std_column: str | None) -> list[tuple[tuple[str, ...], str, float, float]]:
     wanted = ["group", "task", column] + ([] if std_column is None else [std_column])
     rows = []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark before UTF-8
         reader = csv.DictReader(file)
         missing = [name for name in wanted if name not in (reader.fieldnames or [])]
         if missing:
