@@ -2,15 +2,15 @@
 
 On the digits, each of some tasks in turn has labels on a few training and validation samples only; the other tasks keep
 all of theirs. The task alone and with every single helper are trained as one fleet; the helpers are chosen by the
-validation gains of these pairs, from `MeasuredPairMean`. Then the chosen helpers, as many random ones and all are
-trained with other seeds and valued by the main task's test loss over that of training it alone.
+validation gains of these pairs, kept where above one standard error. Then the chosen helpers, as many random ones and
+all are trained with other seeds and valued by the main task's test loss over that of training it alone.
 Use: python benchmarks/few_sample_helpers.py [--seeds 5] [--labels 40] [--json FILE]
 """
 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from cotrain import SharedTrunk, fit_fleet
 from cotrain.data import MultiTaskData, load_digits
-from cotrain.grouping import GainTable, MeasuredPairMean, select_auxiliaries
+from cotrain.grouping import PairMean, select_auxiliaries
 
 MAINS = ("is_3", "is_8", "closed_loop", "odd", "upside_down")
 EPOCHS, TRAININGS = 60, 3
 """The pairs are trained with so many seeds; their spread is the standard error that a helper must exceed."""
 
-WAYS = ("chosen", "as many random ones", "all others", "best single one, by validation")
+WAYS = ("chosen", "chosen, by their weights", "as many random ones", "all others", "best single one, by validation")
 
 
 def main() -> None:
@@ -59,26 +59,28 @@ def _compared(main: str, labels: int, seed: int) -> dict[str, Any]:
     others = [name for name in names if name != main]
     rng = np.random.default_rng(seed)
     splits = _scarce(data, main, labels, rng)
-    pairs = [(main,), *((main, other) for other in others)]
+    pairs = [{main: 1.0}, *({main: 1.0, other: 1.0} for other in others)]
     valid = np.array([_losses(data, main, pairs, splits, 100 * seed + run)[0] for run in range(TRAININGS)])
     gains = 1 - valid[:, 1:] / valid[:, :1]
-    table = np.full((len(others), 1 + len(others)), np.nan)
-    std = table.copy()
-    table[:, 0], std[:, 0] = gains.mean(0), gains.std(0, ddof=1) / TRAININGS**0.5
-    rows = np.arange(len(others))
-    table[rows, rows + 1], std[rows, rows + 1] = 0.0, 0.0  # what the helper gains is not asked
-    model = MeasuredPairMean(GainTable((main, *others), pairs[1:], table, std))
-    helpers = select_auxiliaries(main, GainTable((main, *others), pairs[1:], table, std), gains=model).helpers
-    drawn = rng.permutation(others)[: len(helpers)].tolist()
-    ways = {
-        "chosen": helpers,
-        "as many random ones": drawn,
-        "all others": others,
-        "best single one, by validation": [others[int(table[:, 0].argmax())]],
+    effects, errors = np.zeros((2, len(names), len(names)))
+    sources = [names.index(other) for other in others]
+    effects[sources, names.index(main)] = gains.mean(0)
+    errors[sources, names.index(main)] = gains.std(0, ddof=1) / TRAININGS**0.5
+    found = select_auxiliaries(main, PairMean(effects, names, stderr=errors))
+    drawn = rng.permutation(others)[: len(found.helpers)].tolist()
+    best = others[int(gains.mean(0).argmax())]
+    ways: dict[str, Mapping[str, float]] = {
+        "chosen": dict.fromkeys(found.helpers, 1.0),
+        "chosen, by their weights": found.weights,
+        "as many random ones": dict.fromkeys(drawn, 1.0),
+        "all others": dict.fromkeys(others, 1.0),
+        "best single one, by validation": {best: 1.0},
     }
-    groups = [(main,), *((main, *sorted(found)) for found in ways.values())]
-    test = np.mean([_losses(data, main, groups, splits, 10_000 + 100 * seed + run)[1] for run in range(TRAININGS)], 0)
-    return {"kept": len(helpers), **{way: float(1 - loss / test[0]) for way, loss in zip(ways, test[1:], strict=True)}}
+    rows = [{main: 1.0, **helpers} for helpers in ({}, *ways.values())]
+    test = np.mean([_losses(data, main, rows, splits, 10_000 + 100 * seed + run)[1] for run in range(TRAININGS)], 0)
+    return {"kept": len(found.helpers)} | {
+        way: float(1 - loss / test[0]) for way, loss in zip(ways, test[1:], strict=True)
+    }
 
 
 def _scarce(data: MultiTaskData, main: str, labels: int, rng: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -95,11 +97,11 @@ def _scarce(data: MultiTaskData, main: str, labels: int, rng: np.random.Generato
 
 
 def _losses(
-    data: MultiTaskData, main: str, groups: Sequence[Sequence[str]], splits: list[tuple[Tensor, Tensor]], seed: int
+    data: MultiTaskData, main: str, rows: Sequence[Mapping[str, float]], splits: list[tuple[Tensor, Tensor]], seed: int
 ) -> tuple[list[float], list[float]]:
-    """Validation and test losses of the main task in every group; the validation labels choose the epoch, too."""
+    """Validation and test losses of the main task with every row of weights, at the best epoch of all its tasks."""
     names = data.tasks.names
-    weights = torch.tensor([[float(name in group) for name in names] for group in groups])
+    weights = torch.tensor([[row.get(name, 0.0) for name in names] for row in rows])
 
     def network() -> nn.Module:
         trunk = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU())

@@ -94,8 +94,8 @@ def cluster_affinity(
         cost: Deducted from the density for every cluster, in units of S.
         solver: "auto": "exact" to 16 tasks, "splitting" to 2,000, "spectral" beyond. "exact": a dynamic programme
             over all subsets, to 16 tasks. "splitting": our own solver of the relaxation. "clarabel" and "scs": other
-            solvers of it (extras `sdp`, `scs`), slower and no tighter, to check it by. "spectral": without a relaxation,
-            and with a loose bound only.
+            solvers of it (extras `sdp`, `scs`), slower and no tighter, to check it by. "spectral": without
+            a relaxation, and with a loose bound only.
         n_init: k-means restarts for every number of clusters that is tried.
         time_limit: Seconds, after which the best partition so far is returned with its bound. One step that cannot be
             interrupted (an eigendecomposition, a few k-means restarts) may run over it.
