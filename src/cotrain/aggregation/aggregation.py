@@ -153,8 +153,7 @@ class StepAggregation:
                 stacklevel=2,
             )
             return losses
-        add_to_grad(split.shared, combined.gradients)
-        add_to_grad(split.own, own)
+        add_to_grad({**split.shared, **split.own}, {**combined.gradients, **own})
         if self.on_choice is not None:
             self.on_choice(Choice(tasks.names, losses, combined.weights, absent, combined.cosine, combined.norm_ratio))
         return losses

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import parallel_parts, process_group
 from cotrain.lookahead import loss_slopes
+from cotrain.own_memory import with_own_memory
 from cotrain.task import Batch, TaskSet
 
 __all__ = ["NotFiniteError", "TrainingPass", "all_finite", "training_pass"]
@@ -107,11 +108,17 @@ class TrainingPass:
         """Send derivatives by the outputs on to parameters; summed over the processes."""
         if not parameters:
             return {}
-        found = torch.autograd.grad(self.outputs, list(parameters.values()), sent, retain_graph=True, allow_unused=True)
+        # Of a copy: where a parameter is an output, what is sent would be its gradient.
+        values, copy = list(parameters.values()), sent.clone()
+        found = torch.autograd.grad(self.outputs, values, copy, retain_graph=True, allow_unused=True)
         return self.reduced_all(parameters, found)
 
     def reduced_all(self, parameters: Mapping[str, nn.Parameter], found: Sequence[Tensor | None]) -> Gradients:
-        """Gradients by name, summed over the processes; without those that are None in this process alone."""
+        """Gradients by name in memory of their own, summed over the processes.
+
+        Without those that are None, where this process trains alone.
+        """
+        found = with_own_memory(found)
         if self.group is None:
             pairs = zip(parameters, found, strict=True)
             return {name: value.to_dense() for name, value in pairs if value is not None}

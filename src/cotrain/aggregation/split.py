@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import shared_parameters
+from cotrain.own_memory import with_own_memory
 from cotrain.task import Batch, TaskSet
 
 __all__ = ["Split", "add_to_grad", "reached_by", "split_parameters", "trainable_names"]
@@ -72,8 +73,11 @@ def reached_by(outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> list[
 
 
 def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
-    """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone."""
-    for name, gradient in gradients.items():
-        value = parameters[name]
-        gradient = gradient.view_as(value).to(value.dtype)
+    """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone.
+
+    To be called once for all parameters of a step, none of which then shares memory with another one.
+    """
+    values = [parameters[name] for name in gradients]
+    shaped = [part.view_as(value).to(value.dtype) for value, part in zip(values, gradients.values(), strict=True)]
+    for value, gradient in zip(values, with_own_memory(shaped), strict=True):
         value.grad = gradient if value.grad is None else value.grad.add_(gradient)

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cotrain.own_memory import with_own_memory
 from cotrain.pareto.manifold import ParetoManifold
 
 __all__ = ["Gradients", "Mixture", "added", "write_gradients"]
@@ -55,7 +56,7 @@ class Mixture:
         with torch.autocast(total.device.type, enabled=False):
             found = torch.autograd.grad(total, [*leaves, *self._parameters], allow_unused=True)
         by_leaf, direct = found[: len(leaves)], found[len(leaves) :]
-        return added(_with_own_memory(self._led_back(by_leaf)), _with_own_memory(direct))
+        return added(with_own_memory(self._led_back(by_leaf)), with_own_memory(direct))
 
     def gradient_norms(self, losses: Tensor) -> Tensor:
         """[W, T] norms of the gradients of losses [W, T] at each ray's mixed weights, 1 for none.
@@ -123,18 +124,3 @@ def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     if first is None or second is None:
         return second if first is None else first
     return first.add_(second)
-
-
-def _with_own_memory(gradients: Sequence[Tensor | None]) -> Gradients:
-    """Autograd may give several parameters one memory, or one number for many entries; neither can be written to."""
-    found: Gradients = []
-    taken: set[int] = set()
-    for gradient in gradients:
-        own = gradient
-        if gradient is not None and gradient.layout == torch.strided:
-            memory = gradient.untyped_storage().data_ptr()
-            if memory in taken or not gradient.is_contiguous():
-                own = gradient.clone(memory_format=torch.contiguous_format)
-            taken.add(memory)
-        found.append(own)
-    return found

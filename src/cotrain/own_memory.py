@@ -1,0 +1,30 @@
+"""Gradients that can be written to: autograd may give several parameters the same numbers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["with_own_memory"]
+
+
+def with_own_memory(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Every gradient in contiguous memory that no other one has; copied only where it is not so already.
+
+    Weights that enter by their sum get one tensor as their gradient, and a parameter that is summed up gets one number
+    for all its entries: what is then added to one of them, or scales it, would change the others too.
+
+    Args:
+        gradients: From `torch.autograd.grad`; sparse ones are left as they are.
+    """
+    found: list[Tensor | None] = []
+    taken: set[int] = set()
+    for gradient in gradients:
+        own = gradient
+        if gradient is not None and gradient.layout == torch.strided:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in taken or not gradient.is_contiguous():
+                own = gradient.clone(memory_format=torch.contiguous_format)
+            taken.add(memory)
+        found.append(own)
+    return found
