@@ -53,6 +53,19 @@ def test_no_task_is_conflicted_with(weighting, jacobian):
     assert conflict(jacobian, direction(weighting, jacobian)) > -1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj()])
+@given(jacobian=jacobians(), factor=st.floats(0.01, 100), near=st.sampled_from([0.0, 1e-6, 1e-4]))
+def test_a_projection_is_no_longer_than_what_is_projected(weighting, dtype, jacobian, factor, near):
+    """Also where the Gram matrix is rounded, and gradients are opposed, of unequal lengths."""
+    opposed = -factor * (jacobian + near * jacobian.flip(1))
+    rows = torch.cat([jacobian, opposed]).to(dtype)
+    found = weighting((rows @ rows.T).double()) @ rows.double()
+    lengths = rows.double().norm(dim=1)
+    projected = lengths.mean() if isinstance(weighting, UPGrad) else rows.double().mean(0).norm()
+    assert float(found.norm()) <= float(projected) + 2e-3 * float(lengths.mean())
+
+
 @given(jacobians())
 def test_mgda_is_the_shortest_average(jacobian):
     gramian = jacobian @ jacobian.T

@@ -3,10 +3,11 @@
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["NumberArray", "root", "scaled"]
+__all__ = ["NumberArray", "root", "rounding", "scaled"]
 
 NumberArray: TypeAlias = NDArray[np.float64]
 
@@ -22,6 +23,16 @@ def scaled(gramian: Tensor) -> tuple[NumberArray, NumberArray]:
     lengths = np.where(lengths > 0, lengths, 1.0)
     cosines: NumberArray = matrix / lengths / lengths[:, None]
     return cosines, lengths
+
+
+def rounding(gramian: Tensor) -> float:
+    """How far rounding may move the eigenvalues of the cosines: by the precision in which the products were made.
+
+    Products made in float32 and widened since are told by being float32 numbers, every one.
+    """
+    narrow = bool((gramian.float().double() == gramian.double()).all())
+    share = torch.finfo(torch.float32 if narrow else torch.float64).eps
+    return float(4 * share * len(gramian) ** 0.5)
 
 
 def root(matrix: NumberArray) -> NumberArray:

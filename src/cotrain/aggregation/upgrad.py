@@ -2,7 +2,8 @@
 
 The projection of u J on {d : J d >= 0} is v J for the v that minimises v^T K v over v >= u (Quinton and Rey, 2024,
 arXiv 2406.16232). With K = R^T R that is v = u + x for the non-negative x of least |R x + R u|. Rows are scaled to
-length 1 first, so that gradients of very different size do not cost digits.
+length 1 first, so that gradients of very different size do not cost digits. A ridge of the size of K's own rounding
+keeps the direction from being longer than what is projected, where gradients are nearly or exactly opposed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from cotrain.aggregation.gram_roots import NumberArray, root, scaled
+from cotrain.aggregation.gram_roots import NumberArray, root, rounding, scaled
 
 __all__ = ["DualProj", "UPGrad"]
 
@@ -28,7 +29,7 @@ class UPGrad:
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] weights from the Gram matrix [m, m]."""
         cosines, lengths = scaled(gramian)
-        factor = root(cosines)
+        factor = root(cosines + rounding(gramian) * np.eye(len(lengths)))
         m = len(lengths)
         # In units of the scaled rows: u = e_i / m becomes lengths[i] / m e_i, and x scales along with it.
         total = np.ones(m) * lengths
@@ -44,7 +45,7 @@ class DualProj:
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] weights from the Gram matrix [m, m]."""
         cosines, lengths = scaled(gramian)
-        factor = root(cosines)
+        factor = root(cosines + rounding(gramian) * np.eye(len(lengths)))
         scale = lengths.max()  # of the target, which the solver's tolerance does not follow
         total = lengths + scale * _added(factor, -factor @ (lengths / scale))
         return torch.from_numpy(total / lengths / len(lengths))
