@@ -270,3 +270,16 @@ def test_a_name_of_ones_own(monkeypatch):
 def test_beta_out_of_range():
     with pytest.raises(ValueError, match="beta must be at least 0 and below 1"):
         DBMTL(beta=1.0)
+
+
+@pytest.mark.parametrize(("kind", "message"), [("twice", "ran twice"), ("tuple", "must be one tensor. Got tuple")])
+def test_mgda_ub_refuses_features_that_are_not_all(kind, message):
+    class Odd(Net):
+        def forward(self, inputs):
+            return super().forward(inputs) + 0 * super().forward(inputs) if kind == "twice" else super().forward(inputs)
+
+    model = Odd(MIXED).eval()
+    if kind == "tuple":
+        model.features.register_forward_hook(lambda module, inputs, output: (output,))
+    with pytest.raises(ValueError, match=message):
+        MGDAUB("features").backward(model, MIXED, mixed_batch(missing=0))

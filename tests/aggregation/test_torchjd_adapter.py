@@ -251,3 +251,9 @@ def test_without_torchjd_ours_work(monkeypatch):
         found, *_ = step(named(name), some_gradients(3, 4))
         assert bool(torch.isfinite(found).all())
     assert len(linear_tasks(3)) == 3
+
+
+@pytest.mark.parametrize("make", [theirs.Mean, scalarization.Mean])
+def test_torchjd_is_no_weighting(make):
+    with pytest.raises(ValueError, match=r"Got TorchJD's Mean, .* pass from_torchjd"):
+        GradientAggregation(make())

@@ -12,7 +12,7 @@ from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import SharedTrunk
-from cotrain.task import Batch, Task
+from cotrain.task import Batch, Task, TaskSet
 
 __all__ = ["MGDAUB"]
 
@@ -30,7 +30,8 @@ class MGDAUB(StepAggregation):
         on_choice: Called with what was decided at every step.
 
     Raises:
-        ValueError: In `backward`, if there is no such module, or a shared parameter does not lie before it.
+        ValueError: In `backward`, if there is no such module, a shared parameter does not lie before it, it runs
+            twice, or it does not give one tensor.
     """
 
     def __init__(self, features: str | None = None, *, on_choice: Callable[[Choice], None] | None = None) -> None:
@@ -80,7 +81,20 @@ class MGDAUB(StepAggregation):
             raise NotFiniteError([])
         return Combined(gradients, run.scattered(weights))
 
-    def _see(self, module: nn.Module, inputs: object, output: Tensor) -> None:  # noqa: ARG002
+    def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:  # noqa: ARG002
+        self._seen = None  # of other passes than the step's
+
+    def _see(self, module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG002
+        name = self._features or "trunk"
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"The features of {name!r} must be one tensor. Got {type(output).__name__}. Name another module, or use MGDA."
+            )
+        if self._seen is not None:
+            raise ValueError(
+                f"The module {name!r} ran twice in one forward pass, and MGDA-UB needs features that are computed once."
+                " Name a module that runs once, or use MGDA."
+            )
         self._seen = output
 
     def _module(self, model: nn.Module) -> nn.Module:
