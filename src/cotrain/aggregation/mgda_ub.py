@@ -88,7 +88,8 @@ class MGDAUB(StepAggregation):
         name = self._features or "trunk"
         if not isinstance(output, Tensor):
             raise ValueError(
-                f"The features of {name!r} must be one tensor. Got {type(output).__name__}. Name another module, or use MGDA."
+                f"The features of {name!r} must be one tensor. Got {type(output).__name__}. Name another"
+                " module, or use MGDA."
             )
         if self._seen is not None:
             raise ValueError(
