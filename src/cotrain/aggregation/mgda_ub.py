@@ -87,7 +87,7 @@ class MGDAUB(StepAggregation):
     def _see(self, module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG002
         name = self._features or "trunk"
         if not isinstance(output, Tensor):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 - all refusals of `backward` are one class
                 f"The features of {name!r} must be one tensor. Got {type(output).__name__}. Name another"
                 " module, or use MGDA."
             )
