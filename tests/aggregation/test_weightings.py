@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from cotrain.aggregation.aggregation import GradientAggregation
@@ -55,15 +55,29 @@ def test_no_task_is_conflicted_with(weighting, jacobian):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weighting", [UPGrad(), DualProj()])
-@given(jacobian=jacobians(), factor=st.floats(0.01, 100), near=st.sampled_from([0.0, 1e-6, 1e-4]))
-def test_a_projection_is_no_longer_than_what_is_projected(weighting, dtype, jacobian, factor, near):
-    """Also where the Gram matrix is rounded, and gradients are opposed, of unequal lengths."""
-    opposed = -factor * (jacobian + near * jacobian.flip(1))
-    rows = torch.cat([jacobian, opposed]).to(dtype)
-    found = weighting((rows @ rows.T).double()) @ rows.double()
-    lengths = rows.double().norm(dim=1)
-    projected = lengths.mean() if isinstance(weighting, UPGrad) else rows.double().mean(0).norm()
-    assert float(found.norm()) <= float(projected) + 2e-3 * float(lengths.mean())
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.7])
+def test_a_projection_is_no_longer_than_what_is_projected(weighting, dtype, factor):
+    """Also where the Gram matrix is rounded and gradients are opposed but for rounding, of unequal lengths."""
+    generator = torch.Generator().manual_seed(0)
+    for near in [0.0, 1e-8, 1e-6, 1e-4] * 20:
+        jacobian, noise = torch.randn(2, 8, 24, generator=generator, dtype=torch.float64)
+        rows = torch.cat([jacobian, -factor * (jacobian + near * noise)]).to(dtype)
+        found = weighting((rows @ rows.T).double()) @ rows.double()
+        lengths = rows.double().norm(dim=1)
+        projected = lengths.mean() if isinstance(weighting, UPGrad) else rows.double().mean(0).norm()
+        assert float(found.norm()) <= float(projected) + 2e-3 * float(lengths.mean())
+
+
+@given(st.integers(2, 20), st.integers(0, 2**31))
+def test_upgrad_of_whole_numbers_is_not_taken_for_rounded(m, seed):
+    """Against least squares on the gradients themselves, whose dual cone is thin or a point."""
+    whole = torch.randint(-5, 6, (m, m // 2), generator=torch.Generator().manual_seed(seed)).double()
+    whole = whole[whole.norm(dim=1) > 0]
+    lengths = whole.norm(dim=1, keepdim=True)
+    rows = (whole / lengths).numpy()
+    projections = [row + rows.T @ nnls(rows.T, -row)[0] for row in rows]
+    expected = torch.from_numpy(np.stack(projections)) * lengths
+    torch.testing.assert_close(direction(UPGrad(), whole), expected.mean(0), rtol=0, atol=1e-6)
 
 
 @given(jacobians())

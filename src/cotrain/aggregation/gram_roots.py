@@ -28,9 +28,12 @@ def scaled(gramian: Tensor) -> tuple[NumberArray, NumberArray]:
 def rounding(gramian: Tensor) -> float:
     """How far rounding may move the eigenvalues of the cosines: by the precision in which the products were made.
 
-    Products made in float32 and widened since are told by being float32 numbers, every one.
+    Products made in float32 and widened since are told by their digits: every one fits float32's 24 bits, and they
+    are not all short, as small whole numbers are, which nothing has rounded.
     """
-    narrow = bool((gramian.float().double() == gramian.double()).all())
+    digits = torch.frexp(gramian).mantissa * 2**24
+    short = digits / 2**12
+    narrow = bool((digits == digits.round()).all() and (short != short.round()).any())
     share = torch.finfo(torch.float32 if narrow else torch.float64).eps
     return float(4 * share * len(gramian) ** 0.5)
 
