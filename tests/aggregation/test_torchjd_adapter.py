@@ -1,15 +1,19 @@
 """TorchJD's limits, each with what the adapter does about it; and its public names, of which each is used here."""
 
+import ast
 import builtins
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import torchjd
 from linear_losses import MIXED, Net, linear_tasks, mixed_batch, some_gradients, step, trained
 from torchjd import aggregation as theirs
 from torchjd import scalarization
 
+import cotrain.aggregation
 from cotrain.aggregation.aggregation import GradientAggregation
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.names import named
@@ -36,6 +40,9 @@ AGGREGATORS = {
     "Sum": {},
     "TrimmedMean": {"trim_number": 1},
 }
+
+
+PYTORCHS_OWN = {"_buffers", "_parameters"}
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
@@ -145,6 +152,47 @@ def test_limit_a_task_that_comes_and_goes_does_not_reset_the_others(name):
     torch.testing.assert_close(found, expected)
     fresh, *_ = step(named(name), one, absent=[4])
     assert not torch.allclose(found, fresh)  # it does remember
+
+
+@pytest.mark.parametrize("weighting", [theirs.MoDoWeighting, theirs.GradVacWeighting])
+def test_limit_a_weighting_inside_an_aggregator_is_not_reset(weighting):
+    gradients = 0.1 * some_gradients(5, 7)
+    steady, visited, fresh = (from_torchjd(theirs.GramianWeightedAggregator(weighting())) for _ in range(3))
+    for number in range(6):  # also where the number of steps is that of the tasks
+        one = torch.linspace(1, 1 + number, 5).unsqueeze(1) * gradients
+        expected, *_ = step(steady, one[:4])
+        found, *_ = step(visited, one, absent=[4])
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, step(fresh, one, absent=[4])[0])
+
+
+def test_public_names_only():
+    """Of TorchJD's own names that are private, the sources of the package name none."""
+    theirs_private = set()
+    for path in Path(torchjd.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            theirs_private |= {name for name in _names_in(node) if name.startswith("_") and not name.endswith("__")}
+    ours = Path(cotrain.aggregation.__file__).parent
+    for path in ours.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+                continue  # an attribute of our own, whatever it is called
+            wrong = _names_in(node) & theirs_private - PYTORCHS_OWN
+            assert not wrong, f"{path.name}: {wrong}"
+            if isinstance(node, ast.Import | ast.ImportFrom) and path.name != "torchjd_adapter.py":
+                assert "torchjd" not in _names_in(node)
+
+
+def _names_in(node):
+    """What a node of a source refers to: an attribute, a string that may be one, or what is imported."""
+    if isinstance(node, ast.Attribute):
+        return {node.attr}
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return {node.value}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        parts = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        return {part for name in parts for part in name.split(".")}
+    return set()
 
 
 def test_limit_a_late_task_starts_like_the_others():

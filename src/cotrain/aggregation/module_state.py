@@ -1,18 +1,26 @@
 """All of a module's state, also where its `state_dict` leaves some out, and its rows for the tasks that are present."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from copy import deepcopy
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["absent_rows_left_out", "full_state", "load_full_state"]
+__all__ = ["Place", "absent_rows_left_out", "empty_places", "full_state", "load_full_state"]
+
+Place = tuple[str, str]
+"""A part of a module and the name of one of its values."""
 
 STANDARD = frozenset(vars(nn.Module()))
 
-SIZE_KEY = "_state_key"
-"""In which TorchJD's modules keep the size of their state: another one makes them forget everything."""
+
+@runtime_checkable
+class _Resettable(Protocol):
+    """A part of a module that can be set back to having no state."""
+
+    def reset(self) -> None: ...
 
 
 def full_state(module: nn.Module) -> dict[str, Any]:
@@ -32,8 +40,19 @@ def load_full_state(module: nn.Module, state: Mapping[str, Any]) -> None:
             slot.store[slot.name] = _decoded(state[slot.part][slot.name], slot.value)
 
 
+def empty_places(module: nn.Module) -> frozenset[Place]:
+    """Where a module has None while it has no state: the size of a state is kept in such a place, if anywhere."""
+    fresh = deepcopy(module)
+    for part in fresh.modules():
+        if isinstance(part, _Resettable):
+            part.reset()
+    return frozenset((slot.part, slot.name) for slot in _slots(fresh) if slot.value is None)
+
+
 @contextmanager
-def absent_rows_left_out(module: nn.Module, present: Tensor, *, square: bool) -> Iterator[None]:
+def absent_rows_left_out(
+    module: nn.Module, present: Tensor, *, square: bool, sizes: Collection[Place]
+) -> Iterator[None]:
     """Let a module work on the present tasks alone: its tensors with a row per task lose those of absent tasks.
 
     On leaving the rows are put in their places, and absent tasks have theirs as before. A task that is seen for the
@@ -44,6 +63,8 @@ def absent_rows_left_out(module: nn.Module, present: Tensor, *, square: bool) ->
         module: Its tensors whose first dimension is T have a row per task; no parameter is changed inside.
         present: [T] booleans.
         square: Whether [T, T] tensors have a column per task too.
+        sizes: Where T, or a tuple that begins with T, is the size of the state (see `empty_places`): a module that
+            finds another one there would forget everything.
     """
     if bool(present.all()):
         yield
@@ -51,7 +72,8 @@ def absent_rows_left_out(module: nn.Module, present: Tensor, *, square: bool) ->
     n_tasks, rows = len(present), present.cpu().nonzero().flatten()
     before = {(slot.part, slot.name): slot.value for slot in _slots(module)}
     for slot in list(_slots(module)):
-        slot.store[slot.name] = _selected(slot, n_tasks, rows, square)
+        sized = (slot.part, slot.name) in sizes and _resized(slot.value, n_tasks, len(rows))
+        slot.store[slot.name] = sized or _selected(slot.value, n_tasks, rows, square)
     after: dict[tuple[str, str], Any] = {}
     try:
         yield
@@ -61,7 +83,8 @@ def absent_rows_left_out(module: nn.Module, present: Tensor, *, square: bool) ->
             key = slot.part, slot.name
             old = before[key]
             new = after.get(key, old)
-            slot.store[slot.name] = old if new is old else _put_back(slot.name, new, old, n_tasks, rows, square)
+            sized = key in sizes and _resized(new, len(rows), n_tasks)
+            slot.store[slot.name] = old if new is old else sized or _put_back(new, old, n_tasks, rows, square)
 
 
 class _Slot(NamedTuple):
@@ -111,10 +134,7 @@ def _decoded(saved: Mapping[str, Any], present: Any) -> Any:
     return content
 
 
-def _selected(slot: _Slot, n_tasks: int, rows: Tensor, square: bool) -> Any:
-    value = slot.value
-    if slot.name == SIZE_KEY:
-        return _resized(value, n_tasks, len(rows))
+def _selected(value: Any, n_tasks: int, rows: Tensor, square: bool) -> Any:
     if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != n_tasks:
         return value
     rows = rows.to(value.device)
@@ -124,9 +144,7 @@ def _selected(slot: _Slot, n_tasks: int, rows: Tensor, square: bool) -> Any:
     return nn.Parameter(some) if isinstance(value, nn.Parameter) else some
 
 
-def _put_back(name: str, value: Any, old: Any, n_tasks: int, rows: Tensor, square: bool) -> Any:
-    if name == SIZE_KEY:
-        return _resized(value, len(rows), n_tasks)
+def _put_back(value: Any, old: Any, n_tasks: int, rows: Tensor, square: bool) -> Any:
     if isinstance(old, nn.Parameter):
         return old
     if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(rows):
@@ -142,7 +160,8 @@ def _put_back(name: str, value: Any, old: Any, n_tasks: int, rows: Tensor, squar
     return everywhere
 
 
-def _resized(key: Any, old: int, new: int) -> Any:
-    if key == old:
+def _resized(size: Any, old: int, new: int) -> Any:
+    """The size of a state after a change of the number of rows; None for what is no such size."""
+    if isinstance(size, int) and size == old:
         return new
-    return (new, *key[1:]) if isinstance(key, tuple) and key[0] == old else key
+    return (new, *size[1:]) if isinstance(size, tuple) and size[:1] == (old,) else None

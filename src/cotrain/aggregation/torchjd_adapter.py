@@ -4,7 +4,7 @@ Everything that is imported from TorchJD is imported in this module, and by publ
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -21,7 +21,7 @@ from cotrain.aggregation.aggregation import (
 )
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.loss_weights import loss_weighted
-from cotrain.aggregation.module_state import absent_rows_left_out, full_state, load_full_state
+from cotrain.aggregation.module_state import absent_rows_left_out, empty_places, full_state, load_full_state
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.task_adam import TaskAdam
 from cotrain.extras import require
@@ -100,9 +100,16 @@ class _Seeded(StepAggregation):
 
     def __init__(self, module: nn.Module, seed: int, on_choice: Callable[[Choice], None] | None) -> None:
         super().__init__(on_choice=on_choice)
-        self.module = module
+        self._use(module)
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
+
+    def _use(self, module: nn.Module) -> None:
+        self.module = module
+        self._sizes = empty_places(module)
+
+    def _left_out(self, present: Tensor, *, square: bool) -> AbstractContextManager[None]:
+        return absent_rows_left_out(self.module, present, square=square, sizes=self._sizes)
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
@@ -156,7 +163,7 @@ class TorchJDAggregation(_Seeded):
         gramian = run.gramian(jacobian)
         if len(jacobian) < self._fewest:
             return weighed(run, split, jacobian, gramian, torch.full((len(jacobian),), 1 / len(jacobian)))
-        with torch.no_grad(), self._drawing(), absent_rows_left_out(self.module, run.present, square=self._on_gram):
+        with torch.no_grad(), self._drawing(), self._left_out(run.present, square=self._on_gram):
             if self._on_gram:
                 narrow = gramian.abs().max() < LARGEST_FLOAT32
                 weights = self.module.gramian_weighting(gramian.to(torch.float32) if narrow else gramian)  # type: ignore[operator]
@@ -219,7 +226,7 @@ class TorchJDScalarization(_Seeded):
             )
         present = run.present.cpu()
         losses = run.losses[run.present].cpu().float().requires_grad_()
-        with torch.enable_grad(), self._drawing(), absent_rows_left_out(self.module, present, square=False):
+        with torch.enable_grad(), self._drawing(), self._left_out(present, square=False):
             parameters = dict(self.module.named_parameters())
             weights, *found = torch.autograd.grad(self.module(losses), [losses, *parameters.values()])
         combined = loss_weighted(run, split, weights)
@@ -230,7 +237,7 @@ class TorchJDScalarization(_Seeded):
         if self._n_tasks is None:
             self._n_tasks = n_tasks
             if not isinstance(self._source, nn.Module):
-                self.module = self._source(n_tasks)
+                self._use(self._source(n_tasks))
             self._adams = {name: TaskAdam(len(value), self._lr) for name, value in self.module.named_parameters()}
 
     def _step(self, gradients: Mapping[str, Tensor], present: Tensor) -> None:
