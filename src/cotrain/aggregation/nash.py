@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dposv
 from torch import Tensor
 
 from cotrain.aggregation.gram_roots import NumberArray, scaled
@@ -17,7 +17,7 @@ RIDGE = 1e-6
 FOUND, EXACT = 1e-6, 1e-11
 """Residuals of a K a = 1: at which a solution without the ridge counts as one, and at which nothing is left to gain."""
 
-NEAR, ROUNDS, LAST_ROUNDS, SHORTEST = 1e-5, 100, 15, 1e-12
+NEAR, ROUNDS, LAST_ROUNDS = 1e-5, 100, 15
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,19 @@ def _newton(matrix: NumberArray, point: NumberArray, rounds: int) -> NumberArray
             break  # found, or as near as rounding lets it come
         last = residual
         gradient = seen - 1 / point
-        try:
-            move = -cho_solve(cho_factor(matrix + np.diag(point**-2)), gradient)
-        except np.linalg.LinAlgError:
+        _, move, failed = dposv(matrix + np.diag(point**-2), -gradient)
+        if failed:
             break  # no solution without the ridge, and so far along that rounding has made it indefinite
         slope, falling = float(gradient @ move), move < 0
-        step = min(1.0, 0.99 * float((-point[falling] / move[falling]).min(initial=np.inf)))
-        while step > SHORTEST:
+        farthest = min(1.0, 0.99 * float((-point[falling] / move[falling]).min(initial=np.inf)))
+        # The objective is self-concordant: the second length descends, whatever the matrix.
+        for step in (farthest, min(farthest, 1 / (1 + max(-slope, 0.0) ** 0.5))):
             trial = point + step * move
             trial_seen = matrix @ trial
             trial_value = _objective(trial, trial_seen)
             # Near the minimum differences of the objective are rounding, and the residual decides.
             if trial_value <= value + 1e-4 * step * slope + 1e-15 * abs(value):
                 break
-            step /= 2
         else:
             break
         point, seen, value = trial, trial_seen, trial_value
