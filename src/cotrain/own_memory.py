@@ -11,6 +11,8 @@ __all__ = ["with_own_memory"]
 def with_own_memory(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Every gradient in contiguous memory that no other one has; copied only where it is not so already.
 
+    Parts of one vector, one after the other, are left as they are.
+
     Weights that enter by their sum get one tensor as their gradient, and a parameter that is summed up gets one number
     for all its entries: what is then added to one of them, or scales it, would change the others too.
 
@@ -22,9 +24,8 @@ def with_own_memory(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     for gradient in gradients:
         own = gradient
         if gradient is not None and gradient.layout == torch.strided:
-            memory = gradient.untyped_storage().data_ptr()
-            if memory in taken or not gradient.is_contiguous():
+            if gradient.data_ptr() in taken or not gradient.is_contiguous():
                 own = gradient.clone(memory_format=torch.contiguous_format)
-            taken.add(memory)
+            taken.add(gradient.data_ptr())
         found.append(own)
     return found

@@ -80,4 +80,5 @@ def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, 
     values = [parameters[name] for name in gradients]
     shaped = [part.view_as(value).to(value.dtype) for value, part in zip(values, gradients.values(), strict=True)]
     for value, gradient in zip(values, with_own_memory(shaped), strict=True):
+        assert gradient is not None, "a gradient that is given stays one"
         value.grad = gradient if value.grad is None else value.grad.add_(gradient)
