@@ -1,14 +1,17 @@
 """Gradients that can be written to: autograd may give several parameters the same numbers."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["with_own_memory"]
 
+Gradient = TypeVar("Gradient", Tensor, Tensor | None)
 
-def with_own_memory(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+
+def with_own_memory(gradients: Sequence[Gradient]) -> list[Gradient]:
     """Every gradient in contiguous memory that no other one has; copied only where it is not so already.
 
     Parts of one vector, one after the other, are left as they are.
@@ -19,7 +22,7 @@ def with_own_memory(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     Args:
         gradients: From `torch.autograd.grad`; sparse ones are left as they are.
     """
-    found: list[Tensor | None] = []
+    found: list[Gradient] = []
     taken: set[int] = set()
     for gradient in gradients:
         own = gradient

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
+from cotrain.aggregation.fabric import in_precision_of, scale_of, scaler_of
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, training_pass
 from cotrain.aggregation.split import Split, add_to_grad, reached_by, split_parameters, trainable_names
 from cotrain.aggregation.wrappers import unwrapped
@@ -98,7 +100,8 @@ class StepAggregation:
 
     The parameters of one task get its plain gradient, whatever the weights. With a single task there is nothing to
     combine, and the step is the plain one. Where no task has a label nothing is written, with a warning; neither is
-    where a gradient is NaN or infinite: the step is counted in `skipped_steps`, with a warning that names the task.
+    where a gradient is NaN or infinite: the step is counted in `skipped_steps`, with a warning that names the task, and
+    buffers and the method's own state are as before it.
     Skip `optimizer.step()` yourself if it would move the parameters without a gradient (momentum, zeroed `.grad`).
 
     Args:
@@ -112,13 +115,17 @@ class StepAggregation:
         self._trainable: list[str] = []
         self._unreached: list[str] = []
 
-    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+    def backward(
+        self, model: nn.Module, tasks: Iterable[Task], batch: Batch, *, scaler: GradScaler | None = None
+    ) -> Tensor:
         """Run the model on a batch and add the combined gradient to `.grad` of every trainable parameter.
 
         Args:
             model: Any module, also wrapped by DDP, Lightning Fabric or `torch.compile`.
             tasks: The tasks, in the order of the model's packed outputs.
             batch: The samples; under DDP those of this process.
+            scaler: Under float16 autocast, the scaler whose `step` and `update` follow: `.grad` is then multiplied by
+                its scale, and NaN where the step is to be skipped. In Fabric's 16-mixed it is found by itself.
 
         Returns:
             Losses [T], without a graph; 0 for a task without labels.
@@ -126,6 +133,7 @@ class StepAggregation:
         Raises:
             ValueError: If the tasks share no parameter, or the method needs positive losses and gets others.
         """
+        batch = in_precision_of(model, batch)
         tasks = as_tasks(tasks)
         if self._trainable != trainable_names(model):  # at the first step, and when a layer is frozen or unfrozen
             self._trainable, self._shared_names = trainable_names(model), None
@@ -135,9 +143,14 @@ class StepAggregation:
         run = training_pass(model, tasks, batch)
         split = self._with_newly_reached(split, model, tasks, batch, run)
         losses = run.losses.to(torch.promote_types(run.outputs.dtype, torch.float32))
+        scaler = scaler or scaler_of(model)
+        run = replace(run, scale=scale_of(scaler, run.outputs.device))
+        everything = {**split.shared, **split.own}
         absent = tuple(name for name, there in zip(tasks.names, run.present.tolist(), strict=True) if not there)
         if len(absent) == len(tasks):
             warnings.warn("No task has a label in this batch: nothing was added to the gradients.", stacklevel=2)
+            if scaler is not None:  # which does not step without any gradient
+                add_to_grad(everything, {name: torch.zeros_like(value) for name, value in everything.items()})
             return losses
         try:
             run.check()
@@ -146,14 +159,21 @@ class StepAggregation:
                 combined, own = self._gradients(run, split, batch)
         except NotFiniteError as error:
             self.skipped_steps += 1
-            whose = f"The gradient of {list(error.names)}" if error.names else "The combined gradient"
-            warnings.warn(
-                f"{whose} is NaN or infinite: the step is skipped ({self.skipped_steps} so far). Try a lower learning"
-                " rate, and look for extreme values among the inputs and targets.",
-                stacklevel=2,
-            )
+            run.put_back()
+            if scaler is not None:  # which skips the step for it, and lowers its scale
+                add_to_grad(everything, {name: torch.full_like(value, torch.nan) for name, value in everything.items()})
+            if scaler is None or bool(run.not_finite.any()):
+                whose = f"The gradient of {list(error.names)}" if error.names else "The combined gradient"
+                warnings.warn(
+                    f"{whose} is NaN or infinite: the step is skipped ({self.skipped_steps} so far). Try a lower"
+                    " learning rate, and look for extreme values among the inputs and targets.",
+                    stacklevel=2,
+                )
             return losses
-        add_to_grad({**split.shared, **split.own}, {**combined.gradients, **own})
+        gradients = {**combined.gradients, **own}
+        add_to_grad(
+            everything, gradients if scaler is None else {name: value * run.scale for name, value in gradients.items()}
+        )
         if self.on_choice is not None:
             self.on_choice(Choice(tasks.names, losses, combined.weights, absent, combined.cosine, combined.norm_ratio))
         return losses
@@ -244,7 +264,12 @@ class GradientAggregation(StepAggregation):
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         jacobian = run.jacobian(split.shared)
         gramian = run.gramian(jacobian)
-        return weighed(run, split, jacobian, gramian, self.weighting(gramian.cpu()))
+        before = self._state()
+        try:
+            return weighed(run, split, jacobian, gramian, self.weighting(gramian.cpu()))
+        except NotFiniteError:
+            self._load(before)
+            raise
 
     def _state(self) -> dict[str, Any]:
         return {"weighting": self.weighting.state_dict()} if isinstance(self.weighting, _HasState) else {}

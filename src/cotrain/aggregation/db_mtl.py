@@ -14,7 +14,7 @@ from cotrain.aggregation.aggregation import (
     require_positive,
     unflattened,
 )
-from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.split import Split
 from cotrain.task import Batch
 
@@ -26,8 +26,8 @@ class DBMTL(StepAggregation):
 
     d = a sum_i h_i / |h_i| with a = max_i |h_i|, where h_i is the running mean of the gradient of log L_i:
     h_i <- b_k h_i + (1 - b_k) g_i / L_i with b_k = beta / k^decay at task i's k-th step; it starts at the first
-    gradient. As everywhere here the heads get their own task's gradient, where the paper's get that of log L_i. Keeps
-    one gradient per task, also in its state.
+    gradient, and anew when parameters join the shared ones. As everywhere here the heads get their own task's
+    gradient, where the paper's get that of log L_i. Keeps one gradient per task, also in its state.
 
     Args:
         beta: Of the running mean, from 0 (no memory) to below 1; 0.9 as in LibMTL.
@@ -47,6 +47,7 @@ class DBMTL(StepAggregation):
         self._beta, self._decay = beta, decay
         self._running: Tensor | None = None
         self._counts: Tensor | None = None
+        self._sizes: dict[str, int] = {}
 
     def options(self) -> dict[str, Any]:
         """As `StepAggregation.options`."""
@@ -56,29 +57,42 @@ class DBMTL(StepAggregation):
         require_positive(run, "DB-MTL", "Add a constant to the loss, or use a method that needs gradients only.")
         jacobian = run.jacobian(split.shared)
         run.gramian(jacobian)  # refuses what is not finite
-        if self._running is None or self._counts is None:
-            self._running = jacobian.new_zeros(len(run.tasks), jacobian.shape[1])
-            self._counts = torch.zeros(len(run.tasks), dtype=torch.float64)
-        counts = self._counts[run.present.cpu()]
+        sizes = {name: value.numel() for name, value in split.shared.items()}
+        everyones, all_counts = self._remembered(sizes, len(run.tasks), jacobian)
+        counts = all_counts[run.present.cpu()]
         kept = torch.where(counts > 0, self._beta / counts.clamp(min=1) ** self._decay, 0).to(jacobian)
         fresh = jacobian / run.losses[run.present].to(jacobian)[:, None]
-        running = fresh.lerp(self._running[run.present], kept[:, None])
+        running = fresh.lerp(everyones[run.present], kept[:, None])
         # In float64: squares of float32 numbers above 1e19 overflow.
         lengths = torch.linalg.vector_norm(running, dim=1, dtype=torch.float64)
         scales = torch.where(lengths > 0, lengths.max() / lengths, 0)
         direction = scales.to(running) @ running
-        self._running[run.present], self._counts[run.present.cpu()] = running, counts + 1
+        if not all_finite([direction]):
+            raise NotFiniteError([])
+        everyones[run.present], all_counts[run.present.cpu()] = running, counts + 1
+        self._running, self._counts, self._sizes = everyones, all_counts, sizes
         weights = run.scattered(scales * (1 - kept) / run.losses[run.present])
         joint = jacobian.sum(0).double()
         applied = direction.double()
         figures = against_joint(float(applied @ joint), float(applied @ applied), float(joint @ joint))
         return Combined(unflattened(direction, split.shared), weights, *figures)
 
+    def _remembered(self, sizes: dict[str, int], n_tasks: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Running gradients [T, P] of parameters of these sizes, and their counts [T]; without those of frozen ones."""
+        running, counts = self._running, self._counts
+        if running is None or counts is None or any(self._sizes.get(name) != size for name, size in sizes.items()):
+            return like.new_zeros(n_tasks, sum(sizes.values())), torch.zeros(n_tasks, dtype=torch.float64)
+        if list(sizes) == list(self._sizes):
+            return running, counts
+        parts = dict(zip(self._sizes, running.split(list(self._sizes.values()), dim=1), strict=True))
+        return torch.cat([parts[name] for name in sizes], dim=1), counts
+
     def _state(self) -> dict[str, Any]:
         if self._running is None or self._counts is None:
             return {"running": None}
-        return {"running": self._running.clone(), "counts": self._counts.clone()}
+        return {"running": self._running.clone(), "counts": self._counts.clone(), "sizes": dict(self._sizes)}
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self._running = None if state["running"] is None else state["running"].clone()
         self._counts = None if self._running is None else state["counts"].clone()
+        self._sizes = {} if self._running is None else dict(state["sizes"])

@@ -1,6 +1,7 @@
 """Weights that bring all losses down at one rate, learned from what the last step did to them."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,7 @@ class FAMO(StepAggregation):
         self._logits: Tensor | None = None
         self._adam: TaskAdam | None = None
         self._pending: _Pending | None = None
+        self._learned: tuple[Tensor, TaskAdam]
         self._random_state = torch.get_rng_state()
 
     def options(self) -> dict[str, Any]:
@@ -70,36 +72,42 @@ class FAMO(StepAggregation):
         return {"lr": self._lr, "weight_decay": self._weight_decay, "least": self._least}
 
     def _before(self, model: nn.Module, tasks: TaskSet, batch: Batch) -> None:  # noqa: ARG002
-        pending, self._pending = self._pending, None
-        if pending is not None and self._logits is not None and self._adam is not None:
-            with random_state_kept():
-                torch.set_rng_state(pending.random_state)
-                after = losses_again(model, tasks, pending.batch)
-            present = pending.present
-            above = (after.cpu() - self._floor(len(tasks)))[present]
-            # A step may take a loss to its least value, or to NaN: then it tells nothing.
-            if bool((above > 0).all()) and bool(torch.isfinite(above).all()):
-                delta = pending.losses.log() - above.log()
-                shares = self._logits[present].softmax(0)
-                gradient = shares * (delta - (shares * delta).sum())
-                self._logits = self._adam.stepped(self._logits, gradient, present)
+        self._learned = self._taught_by_last_step(model, tasks)
         self._random_state = torch.get_rng_state()
 
+    def _taught_by_last_step(self, model: nn.Module, tasks: TaskSet) -> tuple[Tensor, TaskAdam]:
+        """Logits and optimizer after what the last step did; they are only kept if this step is made too."""
+        n, pending = len(tasks), self._pending
+        if self._logits is None or self._adam is None:
+            return torch.zeros(n, dtype=torch.float64), TaskAdam(n, self._lr, self._weight_decay)
+        if pending is None:
+            return self._logits, self._adam
+        with random_state_kept():
+            torch.set_rng_state(pending.random_state)
+            after = losses_again(model, tasks, pending.batch)
+        present = pending.present
+        above = (after.cpu() - self._floor(n))[present]
+        # A step may take a loss to its least value, or to NaN: then it tells nothing.
+        if not bool((above > 0).all()) or not bool(torch.isfinite(above).all()):
+            return self._logits, self._adam
+        delta = pending.losses.log() - above.log()
+        shares = self._logits[present].softmax(0)
+        adam = deepcopy(self._adam)
+        return adam.stepped(self._logits, shares * (delta - (shares * delta).sum()), present), adam
+
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:
-        n = len(run.tasks)
         present, losses = run.present.cpu(), run.losses.double().cpu()
-        above = (losses - self._floor(n))[present]
+        above = (losses - self._floor(len(run.tasks)))[present]
         if not bool((above > 0).all()):
             row = run.rows[int((above <= 0).nonzero()[0])]
             raise ValueError(
                 f"FAMO needs losses above their least values. Got {float(losses[row]):g} for task"
                 f" {run.tasks.names[row]!r}. Give least=, a value per task below its smallest possible loss."
             )
-        if self._logits is None or self._adam is None:
-            self._logits = torch.zeros(n, dtype=torch.float64)
-            self._adam = TaskAdam(n, self._lr, self._weight_decay)
-        scaled = self._logits[present].softmax(0) / above
+        logits, adam = self._learned
+        scaled = logits[present].softmax(0) / above
         combined = loss_weighted(run, split, scaled / scaled.sum())
+        self._logits, self._adam = logits, adam
         self._pending = _Pending(batch, self._random_state, above, present)
         return combined
 

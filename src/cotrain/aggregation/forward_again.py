@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cotrain.aggregation.buffers import kept_buffers
 from cotrain.aggregation.wrappers import process_group
 from cotrain.task import Batch, TaskSet
 
@@ -16,18 +17,12 @@ def outputs_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:
     Without a graph; random numbers are drawn. Unlike `pure_forward` for models in a wrapper too: DDP, Lightning Fabric
     and `torch.compile` hold their module by several names, or would compile it again for other buffers.
     """
-    kept = [
-        (module, name, value, value.clone())
-        for module in model.modules()
-        for name, value in module._buffers.items()
-        if value is not None
-    ]
+    put_back = kept_buffers(model)
     try:
         with torch.no_grad():
             return tasks.pack(model(batch.inputs))
     finally:
-        for module, name, value, copy in kept:
-            module._buffers[name] = value.copy_(copy)
+        put_back()
 
 
 def losses_again(model: nn.Module, tasks: TaskSet, batch: Batch) -> Tensor:

@@ -1,6 +1,6 @@
 """One forward pass of a training step, and every way in which its losses are differentiated."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cotrain.aggregation.buffers import kept_buffers
+from cotrain.aggregation.fabric import outputs_of
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import parallel_parts, process_group
 from cotrain.lookahead import loss_slopes
@@ -51,6 +53,9 @@ class TrainingPass:
         slopes: Derivatives of the losses by `outputs`, 0 for absent tasks and for those whose loss is not finite.
         not_finite: [T] booleans, whether the loss or a slope is NaN or infinite.
         group: The processes that train together; None for this one alone.
+        put_back: Undoes what the forward pass did to the model's buffers.
+        scale: What is sent backwards is multiplied by this, and every gradient divided again: gradients that pass
+            through float16 would vanish there.
     """
 
     tasks: TaskSet
@@ -60,6 +65,8 @@ class TrainingPass:
     slopes: Tensor
     not_finite: Tensor
     group: dist.ProcessGroup | None
+    put_back: Callable[[], None]
+    scale: float = 1.0
 
     @property
     def rows(self) -> list[int]:
@@ -108,10 +115,16 @@ class TrainingPass:
         """Send derivatives by the outputs on to parameters; summed over the processes."""
         if not parameters:
             return {}
-        # Of a copy: where a parameter is an output, what is sent would be its gradient.
-        values, copy = list(parameters.values()), sent.clone()
-        found = torch.autograd.grad(self.outputs, values, copy, retain_graph=True, allow_unused=True)
-        return self.reduced_all(parameters, found)
+        return self.reduced_all(parameters, self.differentiated(self.outputs, list(parameters.values()), sent))
+
+    def differentiated(self, outputs: Tensor, inputs: Sequence[Tensor], sent: Tensor) -> Sequence[Tensor | None]:
+        """What is sent to some outputs by some inputs, in this process; None where they do not depend on them."""
+        # A product is new memory: where an input is an output itself, what is sent would be its gradient.
+        sent = sent * self.scale
+        found = torch.autograd.grad(outputs, inputs, sent, retain_graph=True, allow_unused=True)
+        if self.scale == 1:
+            return found
+        return [None if value is None else at_least_float32(value) / self.scale for value in found]
 
     def reduced_all(self, parameters: Mapping[str, nn.Parameter], found: Sequence[Tensor | None]) -> Gradients:
         """Gradients by name in memory of their own, summed over the processes.
@@ -143,9 +156,7 @@ class TrainingPass:
         sizes = [value.numel() for value in values]
         matrix = torch.empty(len(self.rows), sum(sizes), dtype=dtype, device=values[0].device)
         for row, sent in zip(matrix, self.by_task(), strict=True):
-            found: Sequence[Tensor | None] = torch.autograd.grad(
-                self.outputs, values, sent, retain_graph=True, allow_unused=True
-            )
+            found = self.differentiated(self.outputs, values, sent)
             parts = [
                 value.new_zeros(size) if gradient is None else gradient.to_dense().reshape(-1)
                 for value, size, gradient in zip(values, sizes, found, strict=True)
@@ -217,15 +228,16 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
     """Run the model on a batch as a training step does: buffers and random state move on.
 
     Args:
-        model: Any module, in training or eval mode. DDP's own reduction is left out: gradients of single tasks are
-            reduced here. Its buffers are not broadcast, as with `broadcast_buffers=False`.
+        model: Any module, in training or eval mode, in its own precision. DDP's reduction is left out: gradients of
+            single tasks are reduced here. Its buffers are not broadcast, as with `broadcast_buffers=False`.
         tasks: The tasks, in the order of the model's packed outputs.
         batch: The samples of this process.
     """
     with torch.enable_grad(), ExitStack() as stack:
         for module in parallel_parts(model):
             stack.enter_context(module.no_sync())
-        outputs = tasks.pack(model(batch.inputs))
+        put_back = kept_buffers(model)
+        outputs = at_least_float32(tasks.pack(outputs_of(model, batch.inputs)))
     losses, present, slopes = loss_slopes(tasks, outputs, batch)
     bad_slope = torch.zeros_like(present)
     if not bool(torch.isfinite(slopes).all()):
@@ -244,7 +256,12 @@ def training_pass(model: nn.Module, tasks: TaskSet, batch: Batch) -> TrainingPas
         share = labelled / everywhere.clamp(min=1)
         widths = torch.tensor([task.n_outputs for task in tasks], device=outputs.device)
         slopes = slopes * torch.repeat_interleave(share, widths).to(slopes)
-    return TrainingPass(tasks, outputs, losses, present, slopes, not_finite, group)
+    return TrainingPass(tasks, outputs, losses, present, slopes, not_finite, group, put_back)
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """The same numbers, in float32 if they are in half precision, in which slopes of a mean over a batch vanish."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def all_finite(values: Iterable[Tensor]) -> bool:

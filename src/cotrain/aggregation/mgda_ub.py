@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
@@ -43,11 +44,13 @@ class MGDAUB(StepAggregation):
         """As `StepAggregation.options`."""
         return {"features": self._features}
 
-    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+    def backward(
+        self, model: nn.Module, tasks: Iterable[Task], batch: Batch, *, scaler: GradScaler | None = None
+    ) -> Tensor:
         """As `StepAggregation.backward`."""
         handle = self._module(unwrapped(model)).register_forward_hook(self._see)
         try:
-            return super().backward(model, tasks, batch)
+            return super().backward(model, tasks, batch, scaler=scaler)
         finally:
             handle.remove()
             self._seen = None
@@ -58,10 +61,14 @@ class MGDAUB(StepAggregation):
             raise ValueError(
                 f"The module {self._features or 'trunk'!r} gave no features that could be differentiated by."
             )
-        rows = [
-            torch.autograd.grad(run.outputs, features, sent, retain_graph=True)[0].flatten() for sent in run.by_task()
-        ]
-        by_features = torch.stack(rows)
+        rows = [run.differentiated(run.outputs, [features], sent)[0] for sent in run.by_task()]
+        unread = [run.tasks.names[k] for k, row in zip(run.rows, rows, strict=True) if row is None]
+        if unread:
+            raise ValueError(
+                f"The tasks {unread} do not read the features of {self._features or 'trunk'!r}. Name a module as"
+                " features that all tasks read, or use MGDA."
+            )
+        by_features = torch.stack([row.flatten() for row in rows if row is not None])
         wide = by_features.double()
         gramian = run.reduced(wide @ wide.T)  # samples of other processes are further entries of the same rows
         finite = torch.isfinite(gramian.diagonal())
@@ -69,7 +76,7 @@ class MGDAUB(StepAggregation):
             raise NotFiniteError([run.tasks.names[run.rows[k]] for k in (~finite).nonzero().flatten().tolist()])
         weights = MGDA()(gramian.cpu()).to(gramian)
         sent = (weights.to(by_features) @ by_features).view_as(features)
-        found = torch.autograd.grad(features, list(split.shared.values()), sent, retain_graph=True, allow_unused=True)
+        found = run.differentiated(features, list(split.shared.values()), sent)
         missed = [name for name, gradient in zip(split.shared, found, strict=True) if gradient is None]
         if missed:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
@@ -131,10 +132,12 @@ class TransferenceAggregation(StepAggregation):
         """What was chosen over time; its `plot` draws it."""
         return self._choices.record(self._names)
 
-    def backward(self, model: nn.Module, tasks: Iterable[Task], batch: Batch) -> Tensor:
+    def backward(
+        self, model: nn.Module, tasks: Iterable[Task], batch: Batch, *, scaler: GradScaler | None = None
+    ) -> Tensor:
         """As `StepAggregation.backward`."""
         try:
-            return super().backward(model, tasks, batch)
+            return super().backward(model, tasks, batch, scaler=scaler)
         finally:
             if self._replay is not None:  # the step did not come to a decision
                 self._replay.layers.stop()
