@@ -89,7 +89,7 @@ def fit(
         checkpoint: A file for the state after every epoch. If it is there, the training goes on from it and
             ends exactly as it would have without an interruption.
         progress: Called with the steps done and in all.
-        fabric: Device and precision, also with an aggregation; None for one device that Lightning Fabric finds, in float32.
+        fabric: Device and precision; None for one device that Lightning Fabric finds, in float32.
 
     Returns:
         The trained model, and the tasks with the units of regression targets.
