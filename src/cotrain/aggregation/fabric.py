@@ -59,8 +59,8 @@ def scale_of(scaler: GradScaler | None, device: torch.device) -> float:
     return 1.0 if scaler is None else float(_scaled_one(scaler, device))
 
 
-def plain_optimizer(optimizer: Optimizer) -> Optimizer:
-    """The user's optimizer inside Fabric's."""
+def plain_optimizer(optimizer: Optimizer | None) -> Optimizer | None:
+    """The user's optimizer inside Fabric's, which cannot be copied to try its step; any other one as it is."""
     return optimizer.optimizer if isinstance(optimizer, _FabricOptimizer) else optimizer
 
 

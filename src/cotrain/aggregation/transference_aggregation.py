@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
+from cotrain.aggregation.fabric import plain_optimizer
 from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_contenders import Candidate, resolved
@@ -109,7 +110,7 @@ class TransferenceAggregation(StepAggregation):
             hysteresis=hysteresis,
             seed=seed,
         )
-        self._rule = rule_from(optimizer, lr)
+        self._rule = rule_from(plain_optimizer(optimizer), lr)
         self._rule_given = lr if optimizer is None else type(optimizer).__name__
         self._replay: Replay | None = None
         self._decision: Decision | None = None
@@ -126,7 +127,7 @@ class TransferenceAggregation(StepAggregation):
 
     def follow(self, optimizer: Optimizer) -> None:
         """Try the steps of this optimizer, unless an optimizer or a rate was given."""
-        self._rule = optimizer if self._rule is None else self._rule
+        self._rule = plain_optimizer(optimizer) if self._rule is None else self._rule
 
     def record(self) -> ChoiceRecord:
         """What was chosen over time; its `plot` draws it."""

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 from torch.optim import Optimizer
 
-from cotrain.aggregation.fabric import plain_optimizer
 from cotrain.aggregation.transference_candidates import Sums
 from cotrain.aggregation.transference_contenders import Contender
 from cotrain.aggregation.transference_scores import Score
@@ -78,7 +77,7 @@ def rule_from(optimizer: Optimizer | None, lr: float | None) -> Rule | None:
         raise ValueError(f"lr must be positive and finite. Got {lr!r}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer must be a torch.optim.Optimizer, with its parameters. Got {optimizer!r}.")
-    return lr if optimizer is None else plain_optimizer(optimizer)
+    return lr if lr is not None else optimizer
 
 
 def _is_whole(value: object) -> bool:
