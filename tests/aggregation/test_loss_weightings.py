@@ -283,3 +283,15 @@ def test_mgda_ub_refuses_features_that_are_not_all(kind, message):
         model.features.register_forward_hook(lambda module, inputs, output: (output,))
     with pytest.raises(ValueError, match=message):
         MGDAUB("features").backward(model, MIXED, mixed_batch(missing=0))
+
+
+def test_mgda_ub_refuses_a_way_around_the_features():
+    class Around(Net):
+        def forward(self, inputs):
+            seen = []
+            with self.first.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+                outputs = super().forward(inputs)
+            return {name: output + seen[0][:, :1] for name, output in outputs.items()}
+
+    with pytest.raises(ValueError, match=r"depend on \['first.weight', 'first.bias'\] also around the features"):
+        MGDAUB("features").backward(Around(MIXED).eval(), MIXED, mixed_batch(missing=0))

@@ -305,3 +305,14 @@ def test_without_torchjd_ours_work(monkeypatch):
 def test_torchjd_is_no_weighting(make):
     with pytest.raises(ValueError, match=r"Got TorchJD's Mean, .* pass from_torchjd"):
         GradientAggregation(make())
+
+
+def test_a_weighting_that_has_a_name_of_torchjds():
+    class Aggregator:
+        def __call__(self, gramian):
+            return torch.ones(len(gramian))
+
+    gradients = some_gradients(3, 4)
+    torch.testing.assert_close(step(GradientAggregation(Aggregator()), gradients)[0], gradients.sum(0))
+    weighting = theirs.MeanWeighting()  # weights from a matrix are weights, whoever made them
+    torch.testing.assert_close(step(GradientAggregation(weighting), gradients)[0], gradients.mean(0))

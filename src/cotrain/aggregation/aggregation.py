@@ -250,7 +250,8 @@ class GradientAggregation(StepAggregation):
 
     def __init__(self, weighting: Weighting, *, on_choice: Callable[[Choice], None] | None = None) -> None:
         super().__init__(on_choice=on_choice)
-        if any(base.__name__ in ("Aggregator", "Scalarizer") for base in type(weighting).__mro__):
+        bases = [base.__name__ for base in type(weighting).__mro__ if base.__module__.startswith("torchjd.")]
+        if "Aggregator" in bases or "Scalarizer" in bases:
             raise ValueError(
                 f"A weighting gives weights from a Gram matrix. Got TorchJD's {type(weighting).__name__}, which takes"
                 " gradients or losses: pass from_torchjd(...) of it in place of GradientAggregation."

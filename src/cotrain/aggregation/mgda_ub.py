@@ -31,8 +31,8 @@ class MGDAUB(StepAggregation):
         on_choice: Called with what was decided at every step.
 
     Raises:
-        ValueError: In `backward`, if there is no such module, a shared parameter does not lie before it, it runs
-            twice, or it does not give one tensor.
+        ValueError: In `backward`, if there is no such module, a shared parameter does not lie before it, or
+            acts around it too, it runs twice, or it does not give one tensor.
     """
 
     def __init__(self, features: str | None = None, *, on_choice: Callable[[Choice], None] | None = None) -> None:
@@ -83,6 +83,13 @@ class MGDAUB(StepAggregation):
                 f"The shared parameters {missed} do not lie before the features of {self._features or 'trunk'!r}."
                 " Name a later module as features, or use MGDA."
             )
+        beside = _leaves_beside(run.outputs, features)
+        around = [name for name, value in split.shared.items() if id(value) in beside]
+        if around:
+            raise ValueError(
+                f"The outputs depend on {around} also around the features of {self._features or 'trunk'!r}, which"
+                " MGDA-UB would leave out. Name a later module as features, or use MGDA."
+            )
         gradients = run.reduced_all(split.shared, found)
         if not all_finite(gradients.values()):
             raise NotFiniteError([])
@@ -116,3 +123,16 @@ class MGDAUB(StepAggregation):
         if name not in modules:
             raise ValueError(f"There is no module {name!r}. The modules are {[key for key in modules if key]}.")
         return modules[name]
+
+
+def _leaves_beside(outputs: Tensor, features: Tensor) -> set[int]:
+    """The ids of what the outputs depend on in other ways than through the features, from the autograd graph."""
+    nodes, seen, leaves = [outputs.grad_fn], {features.grad_fn}, set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaves.add(id(getattr(node, "variable", None)))
+        nodes.extend(following for following, _ in node.next_functions)
+    return leaves

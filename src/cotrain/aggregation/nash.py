@@ -17,7 +17,7 @@ RIDGE = 1e-6
 FOUND, EXACT = 1e-6, 1e-11
 """Residuals of a K a = 1: at which a solution without the ridge counts as one, and at which nothing is left to gain."""
 
-NEAR, ROUNDS, LAST_ROUNDS = 1e-5, 100, 15
+NEAR, ROUNDS, LAST_ROUNDS = 1e-5, 100, 10
 
 
 @dataclass(frozen=True)
