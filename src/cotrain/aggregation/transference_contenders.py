@@ -43,7 +43,7 @@ class Contender:
         return not isinstance(self.aggregation, BY_LOSSES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KnownRows(TrainingPass):
     """A training step of which the tasks' gradients by the shared parameters are known: nobody computes them again.
 
