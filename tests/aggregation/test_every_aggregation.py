@@ -346,10 +346,35 @@ def test_tasks_that_share_nothing(name):
         make(name).backward(Apart(), tasks, Batch(torch.arange(4), torch.randn(4, 3), torch.ones(4, 2)))
 
 
-@pytest.mark.parametrize("name", ["db-mtl", "famo", "geometric-mean", "gradnorm", "log-sum"])
-def test_a_loss_that_must_be_positive(name):
-    with pytest.raises(ValueError, match=r"needs (positive losses|losses above).* Got -2 for task 't1'"):
-        step(make(name), some_gradients(3, 5), levels=torch.tensor([1.0, -2.0, 3.0]))
+POSITIVE = ("db-mtl", "famo", "geometric-mean", "gradnorm", "log-sum")
+NOT_NEGATIVE = ("dwa", "imtl-l", "transference", "uw")
+
+
+@every
+def test_a_negative_loss_is_refused_or_does_no_harm(name):
+    levels = torch.tensor([1.0, -2.0, 3.0])
+    if name in (*POSITIVE, *NOT_NEGATIVE):
+        with pytest.raises(ValueError, match=r"needs (positive losses|losses (above|that)).* Got -2 for task 't1'"):
+            step(make(name), some_gradients(3, 5), levels=levels)
+        return
+    aggregation = make(name)
+    for _ in range(50):  # weights that are learned do not run away
+        choices = []
+        direction, *_ = step(aggregation, some_gradients(3, 5), levels=levels, choices=choices)
+    assert bool(torch.isfinite(direction).all())
+    if choices[0].weights is not None:
+        assert float(choices[0].weights.abs().max()) < 10
+
+
+@every
+def test_a_loss_of_zero(name):
+    levels = torch.tensor([1.0, 0.0, 3.0])
+    if name in POSITIVE:
+        with pytest.raises(ValueError, match=r"needs (positive losses|losses above).* Got 0 for task 't1'"):
+            step(make(name), some_gradients(3, 5), levels=levels)
+    else:
+        direction, *_ = step(make(name), some_gradients(3, 5), levels=levels)
+        assert bool(torch.isfinite(direction).all())
 
 
 @every

@@ -312,16 +312,16 @@ def unflattened(direction: Tensor, parameters: Mapping[str, nn.Parameter]) -> di
     return {name: part.view_as(value) for (name, value), part in zip(parameters.items(), parts, strict=True)}
 
 
-def require_positive(run: TrainingPass, method: str, remedy: str) -> None:
-    """Refuse a loss that is not positive.
+def require_positive(run: TrainingPass, method: str, remedy: str, *, or_zero: bool = False) -> None:
+    """Refuse a loss that is not positive; with `or_zero` only a negative one.
 
     Raises:
         ValueError: With the task, its loss and what to do instead.
     """
-    wrong = run.present & (run.losses <= 0)
+    wrong = run.present & ((run.losses < 0) if or_zero else (run.losses <= 0))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
+        needed = "losses that are not negative" if or_zero else "positive losses"
         raise ValueError(
-            f"{method} needs positive losses. Got {float(run.losses[row]):g} for task {run.tasks.names[row]!r}."
-            f" {remedy}"
+            f"{method} needs {needed}. Got {float(run.losses[row]):g} for task {run.tasks.names[row]!r}. {remedy}"
         )

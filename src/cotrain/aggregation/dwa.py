@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
+from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation, require_positive
 from cotrain.aggregation.gradients import TrainingPass
 from cotrain.aggregation.loss_weights import loss_weighted
 from cotrain.aggregation.split import Split
@@ -20,7 +20,7 @@ class DWA(StepAggregation):
 
     w = m softmax(r / temperature) over the m present tasks, where r_i is the mean loss of the last period over that of
     the one before, and 1 as long as a task has not two of them. Each task's mean is over the batches where it has
-    labels. Losses should keep their sign. Costs one plain step and a pass through the heads.
+    labels. A loss below 0 would rise in its ratio as it falls. Costs one plain step and a pass through the heads.
 
     Args:
         period: Steps of a period; the paper's is an epoch.
@@ -28,7 +28,7 @@ class DWA(StepAggregation):
         on_choice: Called with what was decided at every step.
 
     Raises:
-        ValueError: If the period is below 1 or the temperature not positive.
+        ValueError: If the period is below 1 or the temperature not positive; in `backward`, if a loss is negative.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class DWA(StepAggregation):
         return {"period": self._period, "temperature": self._temperature}
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
+        remedy = "Add a constant to the loss, or use a method that needs gradients only."
+        require_positive(run, "DWA", remedy, or_zero=True)
         if not self._rows:
             n = len(run.tasks)
             zeros = {name: torch.zeros(n, dtype=torch.float64) for name in ("sum", "count")}

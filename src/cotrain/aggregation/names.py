@@ -86,12 +86,12 @@ def _aggregator(
 
 
 def _scalarizer(
-    name: str, *, per_task: str | None = None, weights: bool = False, positive: bool = False, **defaults: Any
+    name: str, *, per_task: str | None = None, weights: bool = False, **defaults: Any
 ) -> Callable[..., Aggregation]:
     def make(seed: int = 0, lr: float = 0.025, **options: Any) -> Aggregation:
         maker = _ScalarizerMaker(name, per_task, weights, _with_tensors({**defaults, **options}))
         maker(len(maker.chosen.get("weights", [1])))  # wrong options, or no TorchJD, show now
-        return TorchJDScalarization(maker, positive=positive, lr=lr, seed=seed)
+        return TorchJDScalarization(maker, lr=lr, seed=seed)
 
     return make
 
@@ -146,7 +146,7 @@ _MAKERS: dict[str, Callable[..., Aggregation]] = {
     "random": _aggregator("Random"),
     "trimmed-mean": _aggregator("TrimmedMean", lambda chosen: 2 * int(chosen["trim_number"]) + 1, trim_number=1),
     "cosmos": _scalarizer("COSMOS", weights=True, lambda_=1.0),
-    "geometric-mean": _scalarizer("GeometricMean", positive=True),
+    "geometric-mean": _scalarizer("GeometricMean"),
     "imtl-l": _scalarizer("IMTLL", per_task="shape"),
     "pbi": _scalarizer("PBI", weights=True, theta=5.0),
     "random-losses": _scalarizer("Random"),

@@ -36,6 +36,10 @@ Maker: TypeAlias = Callable[[int], nn.Module]
 INCOMPLETE = {"DWA": "dwa", "FAMO": "famo", "NashMTL": "nash-mtl"}
 """Whose state is an optimizer's or a solver's, or has to be told when an epoch ends; ours take their place."""
 
+LEAST_LOSSES = {"GeometricMean": False, "IMTLL": True, "UW": True}
+"""Scalarizers that need positive losses, and whether 0 is one. A negative loss falls with its learned scale for ever:
+e^s L - s (IMTL-L) and e^-s L + s (UW) then have no minimum over s."""
+
 LARGEST_FLOAT32 = 1e30
 """Gram matrices with larger entries go on in float64."""
 
@@ -189,7 +193,6 @@ class TorchJDScalarization(_Seeded):
 
     Args:
         scalarizer: Any `torchjd.scalarization.Scalarizer`, or what makes one for a number of tasks.
-        positive: Whether it is only defined for positive losses.
         lr: Learning rate of its parameters.
         seed: Of what it draws.
         on_choice: Called with what was decided at every step.
@@ -199,7 +202,6 @@ class TorchJDScalarization(_Seeded):
         self,
         scalarizer: nn.Module | Maker,
         *,
-        positive: bool = False,
         lr: float = 0.025,
         seed: int = 0,
         on_choice: Callable[[Choice], None] | None = None,
@@ -209,21 +211,19 @@ class TorchJDScalarization(_Seeded):
             raise ValueError(f"lr must be positive. Got {lr}.")
         self._source = scalarizer
         self._n_tasks: int | None = None
-        self._positive, self._lr = positive, lr
+        self._lr = lr
         self._adams: dict[str, TaskAdam] = {}
 
     def options(self) -> dict[str, Any]:
         """As `StepAggregation.options`."""
-        return {"scalarizer": self._source, "positive": self._positive, "lr": self._lr, "seed": self._seed}
+        return {"scalarizer": self._source, "lr": self._lr, "seed": self._seed}
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002
         self._made(len(run.tasks))
-        if self._positive:
-            require_positive(
-                run,
-                type(self.module).__name__,
-                "Add a constant to the loss, or use a method that needs gradients only.",
-            )
+        kind = type(self.module).__name__
+        if kind in LEAST_LOSSES:
+            remedy = "Add a constant to the loss, or use a method that needs gradients only."
+            require_positive(run, kind, remedy, or_zero=LEAST_LOSSES[kind])
         present = run.present.cpu()
         losses = run.losses[run.present].cpu().float().requires_grad_()
         with torch.enable_grad(), self._drawing(), self._left_out(present, square=False):
