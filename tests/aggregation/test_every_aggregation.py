@@ -20,6 +20,7 @@ from linear_losses import (
 )
 
 from cotrain import Batch, SharedTrunk, Task, TaskSet
+from cotrain.aggregation.names import named
 from cotrain.files import read_state, write_state
 
 every = pytest.mark.parametrize("name", ALL)
@@ -196,6 +197,20 @@ def test_the_order_of_the_tasks_does_not_matter(name):
     torch.testing.assert_close(permuted, direction, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_ones_do_not_know_the_order_of_the_tasks_either(name):
+    """Means over seeds, which must agree within their standard errors."""
+    gradients, levels = some_gradients(4, 5), torch.linspace(0.5, 2, 4)
+    order = torch.tensor([3, 0, 1, 2])
+
+    def directions(rows):
+        return torch.stack([step(named(name, seed=seed), gradients[rows], (), levels[rows])[0] for seed in range(200)])
+
+    there, here = directions(torch.arange(4)), directions(order)
+    error = ((there.var(0) + here.var(0)) / 200).sqrt()
+    assert bool(((there.mean(0) - here.mean(0)).abs() <= 4.5 * error + 1e-6).all())
+
+
 @every
 def test_twice_the_same(name, assert_same):
     before = torch.get_rng_state()
@@ -209,8 +224,6 @@ def test_twice_the_same(name, assert_same):
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_randomness_comes_from_the_seed(name):
-    from cotrain.aggregation.names import named
-
     def directions(seed):
         aggregation = named(name, seed=seed)
         return torch.stack([step(aggregation, some_gradients(8, 20))[0] for _ in range(3)])
