@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 
 from cotrain.aggregation.fabric import in_precision_of, scale_of, scaler_of
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, training_pass
+from cotrain.aggregation.loss_parameters import loss_gradients
 from cotrain.aggregation.split import Split, add_to_grad, reached_by, split_parameters, trainable_names
 from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import shared_parameters
@@ -98,11 +99,11 @@ class Combined:
 class StepAggregation:
     """What all ways have in common: one forward pass, heads by their own tasks, absent tasks, steps not to be made.
 
-    The parameters of one task get its plain gradient, whatever the weights. With a single task there is nothing to
-    combine, and the step is the plain one. Where no task has a label nothing is written, with a warning; neither is
-    where a gradient is NaN or infinite: the step is counted in `skipped_steps`, with a warning that names the task, and
-    buffers and the method's own state are as before it.
-    Skip `optimizer.step()` yourself if it would move the parameters without a gradient (momentum, zeroed `.grad`).
+    The parameters of one task get its plain gradient, whatever the weights; so do those that stand in losses. With a
+    single task there is nothing to combine, and the step is the plain one. Where no task has a label nothing is
+    written, with a warning; neither is where a gradient is NaN or infinite: the step is counted in `skipped_steps`,
+    with a warning that names the task, and buffers and the method's own state are as before it. Skip
+    `optimizer.step()` yourself if it would move the parameters without a gradient (momentum, zeroed `.grad`).
 
     Args:
         on_choice: Called with what was decided at every step.
@@ -156,6 +157,7 @@ class StepAggregation:
             run.check()
             # Backward passes keep the precision of their forward pass; products of gradients shall not be in bfloat16.
             with torch.autocast(run.outputs.device.type, enabled=False):
+                of_losses = loss_gradients(run, batch)
                 combined, own = self._gradients(run, split, batch)
         except NotFiniteError as error:
             self.skipped_steps += 1
@@ -171,9 +173,9 @@ class StepAggregation:
                 )
             return losses
         gradients = {**combined.gradients, **own}
-        add_to_grad(
-            everything, gradients if scaler is None else {name: value * run.scale for name, value in gradients.items()}
-        )
+        add_to_grad(everything, {name: value * run.scale for name, value in gradients.items()} if scaler else gradients)
+        for leaf, gradient in of_losses:
+            add_to_grad({"leaf": leaf}, {"leaf": gradient * run.scale})
         if self.on_choice is not None:
             self.on_choice(Choice(tasks.names, losses, combined.weights, absent, combined.cosine, combined.norm_ratio))
         return losses

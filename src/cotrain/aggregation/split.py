@@ -72,7 +72,7 @@ def reached_by(outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> list[
     return [name for name in parameters if name in found]
 
 
-def add_to_grad(parameters: Mapping[str, nn.Parameter], gradients: Mapping[str, Tensor]) -> None:
+def add_to_grad(parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
     """Add gradients to `.grad`, as `loss.backward()` does; parameters without a gradient are left alone.
 
     To be called once for all parameters of a step, none of which then shares memory with another one.
