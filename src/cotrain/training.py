@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cotrain.aggregation import Aggregation, TransferenceAggregation, named
+from cotrain.aggregation import Aggregation, TransferenceAggregation, Weighting, as_aggregation
 from cotrain.aggregation.described import described
 from cotrain.aggregation.forward_again import outputs_again
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
@@ -54,7 +54,7 @@ def fit(
     epochs: int,
     batch_size: int = 128,
     weights: Sequence[float] | Tensor | None = None,
-    aggregation: Aggregation | str | None = None,
+    aggregation: Aggregation | Weighting | str | None = None,
     optimizer: OptimizerFactory | None = None,
     patience: int | None = 5,
     instruments: Sequence[Instrument] = (),
@@ -75,11 +75,11 @@ def fit(
         batch_size: Samples per step.
         weights: [T] non-negative loss weights, not all 0; None for equal weights. A task of weight 0 is not
             trained.
-        aggregation: How the tasks' gradients are combined on the parameters that they share, or its name; None for
-            the weighted sum. A new one for every training: its options and what it remembers are part of the
-            checkpoint. A step with a
-            NaN gradient is skipped, with a warning. Instruments then cost one forward pass more. A
-            `TransferenceAggregation` tries the steps of this training's optimizer, unless it was given another rule.
+        aggregation: How the tasks' gradients are combined on the parameters that they share: an object, its name, or a
+            weighting such as `UPGrad()`; None for the weighted sum. A new one for every training: its options and what
+            it remembers are part of the checkpoint. A step with a NaN gradient is skipped, with a warning. Instruments
+            then cost one forward pass more. A `TransferenceAggregation` tries the steps of this training's optimizer,
+            unless it was given another rule.
         optimizer: From parameters to an optimizer; None for fused Adam at rate 0.001.
         patience: Stop after so many epochs without a lower weighted validation loss; None to train all epochs.
         instruments: What watches the training, such as `DataMap` and `Transference`.
@@ -99,15 +99,15 @@ def fit(
             has a validation label.
         TrainingDivergedError: If a loss is NaN or infinite, with task, epoch and step.
         StudyError: If the checkpoint belongs to a training with other settings.
-        ValueError: If weights are negative, all 0, of another number than the tasks, or given with an aggregation.
+        ValueError: If weights are negative, all 0, of another number than the tasks, or given with an aggregation; or
+            if an aggregation is none.
     """
     check_settings(epochs=epochs, batch_size=batch_size, patience=patience)
     fabric = fabric or Fabric(devices=1)
     fabric.launch()
     n_samples = count(train)
     tasks = checked_tasks(tasks, train, valid)
-    if isinstance(aggregation, str):
-        aggregation = named(aggregation)
+    aggregation = None if aggregation is None else as_aggregation(aggregation)
     if weights is not None and aggregation is not None:
         raise ValueError(
             f"{type(aggregation).__name__} chooses the weights by itself. Give weights or an aggregation, not both;"

@@ -3,6 +3,7 @@ import torch
 from lightning_fabric import Fabric
 from linear_losses import ALL, make
 from torch import nn
+from torchjd.aggregation import IMTLG
 
 from cotrain import Batch, SharedTrunk, fit
 from cotrain.affinity import DataMap
@@ -161,3 +162,19 @@ def test_looking_again_changes_nothing(mixed_tasks, mixed_data, assert_same):
         outputs_again(runnable, mixed_tasks, batch)
         assert_same(dict(model.state_dict()), before)
         assert next(iter(model.parameters())).grad is None
+
+
+def test_a_weighting_or_an_aggregator_of_torchjd_stands_for_its_aggregation(mixed_tasks, mixed_data, assert_same):
+    for given, name in ((UPGrad(), "upgrad"), (IMTLG(), "imtl-g")):
+        found, expected = (run(mixed_tasks, mixed_data, aggregation=which) for which in (given, name))
+        assert_same(found.history, expected.history)
+
+
+@pytest.mark.parametrize("wrong", [UPGrad, Sum, 3])
+def test_what_is_no_aggregation(wrong, mixed_tasks, mixed_data):
+    with pytest.raises(
+        ValueError, match=r"An aggregation is given as an object such as .*, or by its name, one of .*Got"
+    ):
+        run(mixed_tasks, mixed_data, aggregation=wrong)
+    with pytest.raises(ValueError, match=r"from_torchjd takes a .*Got Linear"):
+        run(mixed_tasks, mixed_data, aggregation=nn.Linear(2, 2))

@@ -8,7 +8,7 @@ from cotrain.aggregation.gradnorm import GradNorm
 from cotrain.aggregation.loss_weights import LogSum, Sum
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.mgda_ub import MGDAUB
-from cotrain.aggregation.names import aggregation_names, named, register
+from cotrain.aggregation.names import aggregation_names, as_aggregation, named, register
 from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.pcgrad import PCGrad
 from cotrain.aggregation.torchjd_adapter import from_torchjd
@@ -39,6 +39,7 @@ __all__ = [
     "UPGrad",
     "Weighting",
     "aggregation_names",
+    "as_aggregation",
     "from_torchjd",
     "named",
     "register",

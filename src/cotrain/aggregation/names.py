@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,9 +17,11 @@ from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.mgda_ub import MGDAUB
 from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.pcgrad import PCGrad
+from cotrain.aggregation.seeds import Seed
 from cotrain.aggregation.torchjd_adapter import (
     TorchJDAggregation,
     TorchJDScalarization,
+    from_torchjd,
     torchjd_aggregator,
     torchjd_scalarizer,
 )
@@ -27,7 +29,7 @@ from cotrain.aggregation.transference_aggregation import TransferenceAggregation
 from cotrain.aggregation.upgrad import DualProj, UPGrad
 from cotrain.errors import UnknownNameError
 
-__all__ = ["aggregation_names", "named", "register"]
+__all__ = ["aggregation_names", "as_aggregation", "named", "register"]
 
 
 def named(name: str, **options: Any) -> Aggregation:
@@ -49,6 +51,32 @@ def named(name: str, **options: Any) -> Aggregation:
         return make(**options)
     except TypeError as error:
         raise ValueError(f"The aggregation {name!r} cannot be made with {options}: {error}.") from error
+
+
+def as_aggregation(source: Aggregation | Weighting | str) -> Aggregation:
+    """An aggregation from what stands for one.
+
+    Args:
+        source: An aggregation, the name of one, a weighting such as `UPGrad()`, or an aggregator or scalarizer of
+            TorchJD.
+
+    Raises:
+        UnknownNameError: If there is no aggregation of that name.
+        ValueError: If it is nothing of that.
+    """
+    if isinstance(source, str):
+        return named(source)
+    if not isinstance(source, type):
+        if hasattr(source, "backward"):
+            return cast(Aggregation, source)
+        if isinstance(source, nn.Module):
+            return from_torchjd(source)
+        if callable(source):
+            return GradientAggregation(source)
+    raise ValueError(
+        "An aggregation is given as an object such as TransferenceAggregation() or UPGrad(), or by its name, one of"
+        f" {', '.join(aggregation_names())}. Got {source!r}."
+    )
 
 
 def aggregation_names() -> tuple[str, ...]:
@@ -78,7 +106,7 @@ def _weighed_by(weighting: Callable[..., Weighting]) -> Callable[..., Aggregatio
 def _aggregator(
     name: str, fewest: Callable[[Mapping[str, Any]], int] = lambda _: 1, **defaults: Any
 ) -> Callable[..., Aggregation]:
-    def make(seed: int = 0, **options: Any) -> Aggregation:
+    def make(seed: Seed = 0, **options: Any) -> Aggregation:
         chosen = _with_tensors({**defaults, **options})
         return TorchJDAggregation(torchjd_aggregator(name, **chosen), fewest=fewest(chosen), seed=seed)
 
@@ -88,7 +116,7 @@ def _aggregator(
 def _scalarizer(
     name: str, *, per_task: str | None = None, weights: bool = False, **defaults: Any
 ) -> Callable[..., Aggregation]:
-    def make(seed: int = 0, lr: float = 0.025, **options: Any) -> Aggregation:
+    def make(seed: Seed = 0, lr: float = 0.025, **options: Any) -> Aggregation:
         maker = _ScalarizerMaker(name, per_task, weights, _with_tensors({**defaults, **options}))
         maker(len(maker.chosen.get("weights", [1])))  # wrong options, or no TorchJD, show now
         return TorchJDScalarization(maker, lr=lr, seed=seed)

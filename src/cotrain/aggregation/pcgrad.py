@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from cotrain.aggregation.seeds import Seed, seed_from
+
 __all__ = ["PCGrad", "projected_gradients_of"]
 
 
@@ -14,12 +16,12 @@ class PCGrad:
     All tasks take their projections side by side: 5 ms at m = 100, where a loop over pairs takes half a second.
 
     Args:
-        seed: Of the order in which a task looks at the others.
+        seed: Of the order in which a task looks at the others; or a generator, which is asked for one.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, seed: Seed = 0) -> None:
+        self._seed = seed_from(seed)
+        self.generator = torch.Generator().manual_seed(self._seed)
 
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] weights from the Gram matrix [m, m]; a new order at every call."""

@@ -22,6 +22,7 @@ from cotrain.aggregation.aggregation import (
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.loss_weights import loss_weighted
 from cotrain.aggregation.module_state import absent_rows_left_out, empty_places, full_state, load_full_state
+from cotrain.aggregation.seeds import Seed, seed_from
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.task_adam import TaskAdam
 from cotrain.extras import require
@@ -47,7 +48,7 @@ LARGEST_FLOAT32 = 1e30
 def from_torchjd(
     source: nn.Module,
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     lr: float = 0.025,
     on_choice: Callable[[Choice], None] | None = None,
 ) -> "TorchJDAggregation | TorchJDScalarization":
@@ -56,7 +57,7 @@ def from_torchjd(
     Args:
         source: A `torchjd.aggregation.Aggregator` or `torchjd.scalarization.Scalarizer`; options of one number per
             task are in the order of the tasks.
-        seed: Of what it draws; the global random state is not touched.
+        seed: Of what it draws, or a generator that is asked for one; the global random state is not touched.
         lr: Learning rate (Adam) of a scalarizer's own parameters.
         on_choice: Called with what was decided at every step.
 
@@ -102,11 +103,11 @@ def torchjd_scalarizer(name: str, **options: Any) -> nn.Module:
 class _Seeded(StepAggregation):
     """A TorchJD module whose random numbers come from a generator, and whose state is one row per task."""
 
-    def __init__(self, module: nn.Module, seed: int, on_choice: Callable[[Choice], None] | None) -> None:
+    def __init__(self, module: nn.Module, seed: Seed, on_choice: Callable[[Choice], None] | None) -> None:
         super().__init__(on_choice=on_choice)
         self._use(module)
-        self._seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed_from(seed)
+        self._generator = torch.Generator().manual_seed(self._seed)
 
     def _use(self, module: nn.Module) -> None:
         self.module = module
@@ -148,7 +149,7 @@ class TorchJDAggregation(_Seeded):
         aggregator: nn.Module,
         *,
         fewest: int = 1,
-        seed: int = 0,
+        seed: Seed = 0,
         on_choice: Callable[[Choice], None] | None = None,
     ) -> None:
         super().__init__(aggregator, seed, on_choice)
@@ -203,7 +204,7 @@ class TorchJDScalarization(_Seeded):
         scalarizer: nn.Module | Maker,
         *,
         lr: float = 0.025,
-        seed: int = 0,
+        seed: Seed = 0,
         on_choice: Callable[[Choice], None] | None = None,
     ) -> None:
         super().__init__(scalarizer if isinstance(scalarizer, nn.Module) else nn.Module(), seed, on_choice)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
 from cotrain.aggregation.fabric import plain_optimizer
 from cotrain.aggregation.gradients import TrainingPass
+from cotrain.aggregation.seeds import Seed, seed_from
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_contenders import Candidate, resolved
 from cotrain.aggregation.transference_decision import Decision, Situation, decide
@@ -70,7 +71,7 @@ class TransferenceAggregation(StepAggregation):
         min_rate: A task that was in less than this share of its last 100 steps is forced into every subset, between 0
             (never) and 1: a hard choice starves tasks.
         hysteresis: Leave the joint step only for an exact gain above so many of its standard errors.
-        seed: Of PCGrad's random orders.
+        seed: Of PCGrad's random orders; or a generator, which is asked for one.
         on_choice: Called with what was decided at every step; `decision` then has what was tried.
 
     Raises:
@@ -91,7 +92,7 @@ class TransferenceAggregation(StepAggregation):
         score_batch: Callable[[], Batch] | None = None,
         min_rate: float = 0.1,
         hysteresis: float = 1.0,
-        seed: int = 0,
+        seed: Seed = 0,
         on_choice: Callable[[Choice], None] | None = None,
     ) -> None:
         super().__init__(on_choice=on_choice)
@@ -108,7 +109,7 @@ class TransferenceAggregation(StepAggregation):
             score_batch=score_batch,
             min_rate=min_rate,
             hysteresis=hysteresis,
-            seed=seed,
+            seed=seed_from(seed),
         )
         self._rule = rule_from(plain_optimizer(optimizer), lr)
         self._rule_given = lr if optimizer is None else type(optimizer).__name__
