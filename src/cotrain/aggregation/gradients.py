@@ -115,15 +115,15 @@ class TrainingPass:
         """Send derivatives by the outputs on to parameters; summed over the processes."""
         if not parameters:
             return {}
-        return self.reduced_all(parameters, self.differentiated(self.outputs, list(parameters.values()), sent))
+        # Of a copy: where a parameter is an output itself, what is sent would be its gradient.
+        found = self.differentiated(self.outputs, list(parameters.values()), sent.clone())
+        return self.reduced_all(parameters, found)
 
     def differentiated(self, outputs: Tensor, inputs: Sequence[Tensor], sent: Tensor) -> Sequence[Tensor | None]:
         """What is sent to some outputs by some inputs, in this process; None where they do not depend on them."""
-        # A product is new memory: where an input is an output itself, what is sent would be its gradient.
-        sent = sent * self.scale
-        found = torch.autograd.grad(outputs, inputs, sent, retain_graph=True, allow_unused=True)
         if self.scale == 1:
-            return found
+            return torch.autograd.grad(outputs, inputs, sent, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(outputs, inputs, sent * self.scale, retain_graph=True, allow_unused=True)
         return [None if value is None else at_least_float32(value) / self.scale for value in found]
 
     def reduced_all(self, parameters: Mapping[str, nn.Parameter], found: Sequence[Tensor | None]) -> Gradients:
