@@ -103,6 +103,16 @@ def test_every_precision_goes_the_same_way(name, precision, mixed_data):
     assert float(torch.cosine_similarity(found - start, expected - start, dim=0)) > 0.99
 
 
+def test_a_second_batch_to_score_on_is_in_the_precision_too(mixed_data):
+    inputs, targets = mixed_data(16, 3)
+    found = fitted(
+        TransferenceAggregation(score_batch=lambda: Batch(torch.arange(16), inputs, targets)),
+        in_precision("64-true"),
+        mixed_data,
+    )
+    assert next(found.parameters()).dtype == torch.float64
+
+
 def test_the_sum_under_a_scaler_is_plain_training(mixed_data, assert_same):
     plain, summed = (fitted(aggregation, in_float16()[0], mixed_data) for aggregation in (None, "sum"))
     assert_same(dict(summed.state_dict()), dict(plain.state_dict()))

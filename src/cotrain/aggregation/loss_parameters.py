@@ -1,11 +1,10 @@
 """Trainable parameters that stand in a task's loss, such as a noise that is learned, and not in the outputs."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
+from cotrain.aggregation.graph_leaves import leaves_of
 from cotrain.task import Batch
 
 __all__ = ["loss_gradients"]
@@ -33,25 +32,8 @@ def loss_gradients(run: TrainingPass, batch: Batch) -> list[tuple[Tensor, Tensor
         if not values.requires_grad:
             return []
         total = (values.double().sum(0) / run.reduced(labelled.double().sum(0)).clamp(min=1)).sum()
-    leaves = _leaves_of(total)
+    leaves = leaves_of(total)
     gradients = [run.reduced(gradient) for gradient in torch.autograd.grad(total, leaves)]
     if not all_finite(gradients):
         raise NotFiniteError([])
     return list(zip(leaves, gradients, strict=True))
-
-
-def _leaves_of(value: Tensor) -> list[Tensor]:
-    """The leaves of a graph, in the order in which a walk over it meets them."""
-    found: dict[int, Tensor] = {}
-    seen: set[Any] = set()
-    waiting: list[Any] = [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found[id(leaf)] = leaf
-        waiting += [following for following, _ in node.next_functions]
-    return list(found.values())

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
+from cotrain.aggregation.graph_leaves import leaves_of
 from cotrain.aggregation.wrappers import unwrapped
 from cotrain.model import shared_parameters
 from cotrain.own_memory import with_own_memory
@@ -55,21 +55,9 @@ def trainable_names(model: nn.Module) -> list[str]:
 
 
 def reached_by(outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> list[str]:
-    """The parameters that stand in the graph of some outputs: a walk over its nodes."""
-    names = {id(value): name for name, value in parameters.items()}
-    found: set[str] = set()
-    seen: set[Any] = set()
-    waiting = [outputs.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = id(getattr(node, "variable", None))
-        if leaf in names:
-            found.add(names[leaf])
-        waiting += [following for following, _ in node.next_functions]
-    return [name for name in parameters if name in found]
+    """The parameters that stand in the graph of some outputs."""
+    leaves = {id(leaf) for leaf in leaves_of(outputs)}
+    return [name for name, value in parameters.items() if id(value) in leaves]
 
 
 def add_to_grad(parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:

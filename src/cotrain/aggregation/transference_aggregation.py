@@ -21,7 +21,6 @@ from cotrain.aggregation.transference_losses import RunningLosses
 from cotrain.aggregation.transference_options import Heads, TransferenceOptions, rule_from
 from cotrain.aggregation.transference_record import ChoiceRecord, Choices, LeftOut
 from cotrain.aggregation.transference_scores import Score
-from cotrain.aggregation.wrappers import unwrapped
 from cotrain.task import Batch, Task, TaskSet
 
 __all__ = ["TransferenceAggregation"]
@@ -157,7 +156,7 @@ class TransferenceAggregation(StepAggregation):
                 f"This aggregation has begun with the tasks {list(self._names)}. Got {list(tasks.names)}."
                 " Make a new one for other tasks; a task without labels in a batch is left out by itself."
             )
-        self._replay = Replay.before(unwrapped(model), tasks, batch)
+        self._replay = Replay.before(model, tasks, batch)
 
     def _gradients(self, run: TrainingPass, split: Split, batch: Batch) -> tuple[Combined, dict[str, Tensor]]:
         if not split.shared:

@@ -4,17 +4,19 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from cotrain.aggregation.aggregation import unflattened
+from cotrain.aggregation.fabric import in_precision_of
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
 from cotrain.aggregation.layer_outputs import LayerOutputs
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.transference_tangents import tangent_of
+from cotrain.aggregation.wrappers import unwrapped
 from cotrain.forward_mode import forward_mode_kernels
 from cotrain.model import pure_forward, random_state_kept
 from cotrain.task import Batch, TaskSet
@@ -37,6 +39,7 @@ class Replay:
         tasks: The tasks.
         batch: The samples of the step.
         put_back: Puts the random state back to where it was before the step.
+        fitting: Gives another batch the precision in which the wrapper would run the module.
         layers: What the module's layers give in the step's forward pass.
     """
 
@@ -44,11 +47,13 @@ class Replay:
     tasks: TaskSet
     batch: Batch
     put_back: Callable[[], None]
+    fitting: Callable[[Batch], Batch]
     layers: LayerOutputs
 
     @classmethod
-    def before(cls, module: nn.Module, tasks: TaskSet, batch: Batch) -> "Replay":
-        """To be made before the step's forward pass, after which `layers` is to be stopped."""
+    def before(cls, model: nn.Module, tasks: TaskSet, batch: Batch) -> "Replay":
+        """To be made before the forward pass of a model in any wrapper, after which `layers` is to be stopped."""
+        module = unwrapped(model)
         here = torch.get_rng_state()
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
@@ -57,13 +62,14 @@ class Replay:
             if devices:
                 torch.cuda.set_rng_state_all(devices)
 
-        return cls(module, tasks, batch, put_back, LayerOutputs(module))
+        return cls(module, tasks, batch, put_back, partial(in_precision_of, model), LayerOutputs(module))
 
     def outputs(self, parameters: Mapping[str, Tensor], batch: Batch | None = None) -> Tensor:
         """[B, O] without a graph, on the step's batch or another one; parameters without a name stay."""
         with torch.no_grad(), random_state_kept():
             self.put_back()
-            return self.tasks.pack(pure_forward(self.module, parameters, (batch or self.batch).inputs))
+            seen = self.batch if batch is None else self.fitting(batch)
+            return self.tasks.pack(pure_forward(self.module, parameters, seen.inputs))
 
 
 @dataclass(frozen=True, eq=False)
