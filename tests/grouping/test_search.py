@@ -381,7 +381,7 @@ def hurried(trainer, error=0.02):
     return seen
 
 
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 @given(
     seed=st.integers(0, 99),
     trainings=st.integers(8, 14),
