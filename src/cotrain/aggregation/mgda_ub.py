@@ -9,6 +9,7 @@ from torch.amp import GradScaler
 
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass, all_finite
+from cotrain.aggregation.graph_leaves import leaves_of
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.split import Split
 from cotrain.aggregation.wrappers import unwrapped
@@ -83,7 +84,7 @@ class MGDAUB(StepAggregation):
                 f"The shared parameters {missed} do not lie before the features of {self._features or 'trunk'!r}."
                 " Name a later module as features, or use MGDA."
             )
-        beside = _leaves_beside(run.outputs, features)
+        beside = {id(leaf) for leaf in leaves_of(run.outputs, around=features)}
         around = [name for name, value in split.shared.items() if id(value) in beside]
         if around:
             raise ValueError(
@@ -123,16 +124,3 @@ class MGDAUB(StepAggregation):
         if name not in modules:
             raise ValueError(f"There is no module {name!r}. The modules are {[key for key in modules if key]}.")
         return modules[name]
-
-
-def _leaves_beside(outputs: Tensor, features: Tensor) -> set[int]:
-    """The ids of what the outputs depend on in other ways than through the features, from the autograd graph."""
-    nodes, seen, leaves = [outputs.grad_fn], {features.grad_fn}, set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaves.add(id(getattr(node, "variable", None)))
-        nodes.extend(following for following, _ in node.next_functions)
-    return leaves

@@ -21,7 +21,6 @@ __all__ = ["SearchTrainings", "Shortened"]
 ROUNDING = 1e-9
 """Ten trainings of price .1 are one training, whatever their sum in floating point."""
 
-
 FIRST_SHARE = 0.5
 """Of the trainings beyond the tasks alone that shortened ones may take before the first choice."""
 
