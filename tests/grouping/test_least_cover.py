@@ -81,14 +81,15 @@ def test_the_only_choice_that_a_resource_allows_is_found_in_however_little_time(
 
 @pytest.mark.parametrize(("n_tasks", "budget"), [(16, 2), (18, 2)])
 def test_beyond_all_groups_a_tight_resource_is_respected_and_a_partition_is_no_better(n_tasks, budget):
+    # Time for the local search to end: what a selection starts from are then the partitions that it ends with.
     rng = np.random.default_rng(0)
     names = [f"t{number:02d}" for number in range(n_tasks)]
     model = PairMean(rng.normal(size=(n_tasks, n_tasks)), names, np.full((n_tasks, n_tasks), 0.1))
     sizes = [len(part) for part in np.array_split(np.arange(n_tasks), budget)]
     tightest = float(sum(size**2 for size in sizes))
     limit = Constraints(resources=[Resource("memory", tightest, lambda group: float(len(group) ** 2))])
-    chosen = select_groups(model, budget=budget, constraints=limit, time_limit=10)
-    split = partition_tasks(model, budget=budget, constraints=limit, time_limit=10)
+    chosen = select_groups(model, budget=budget, constraints=limit, time_limit=100)
+    split = partition_tasks(model, budget=budget, constraints=limit, time_limit=100)
     for grouping in (chosen, split):
         assert sum(len(group.trains) ** 2 for group in grouping.groups) <= tightest
         assert grouping.n_networks <= budget

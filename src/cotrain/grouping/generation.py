@@ -17,7 +17,7 @@ from cotrain.grouping.covering import covering
 from cotrain.grouping.gains import BoolArray, FloatArray
 from cotrain.grouping.legal_groups import legal, repaired, task_blocks
 from cotrain.grouping.neighbours import toggled
-from cotrain.grouping.partition_pool import good_partitions
+from cotrain.grouping.partition_pool import best_allowed, good_partitions
 from cotrain.grouping.program import NOT_SERVED, Program, largest_worth
 from cotrain.grouping.relaxation import PRICE_TOLERANCE, near_prices, reduced_values
 
@@ -43,8 +43,8 @@ def generated_pool(
     budget: float,
     extra: Sequence[Candidate],
     deadline: float,
-) -> Pool:
-    """The first candidates and all that column generation adds to them, with the extra networks.
+) -> tuple[Pool, NDArray[np.intp]]:
+    """The first candidates, all that column generation adds to them and the extra networks, and the best choice so far.
 
     With dual prices `pi` of the tasks and `mu` of the budget, a missing group is worth having if
     `sum over its tasks of max(0, worth - pi) > mu * cost`. The best groups at hand are improved towards that by
@@ -62,9 +62,10 @@ def generated_pool(
         ValueError: If the first candidates cannot cover all tasks within the budget.
     """
     search = _Search(valuer, appraisal.with_many_networks(), budget, tuple(extra), deadline)
-    base = pool = valuer.value(search.first())
+    partitions = search.partitions()
+    base = pool = valuer.value(in_order(np.concatenate([search.first(), *partitions])))
     search = replace(search, scale=largest_worth(search.worth(base)))
-    now, program, chosen = search.start(pool)
+    now, program, chosen = search.start(pool, partitions)
     best_value, waited = -np.inf, 0
     while True:
         chosen = exchange(program, chosen, deadline)
@@ -72,7 +73,7 @@ def generated_pool(
         waited = 0 if value > best_value + TIE else waited + 1
         best_value = max(value, best_value)
         if waited == PATIENCE or time.monotonic() > deadline:
-            return valuer.with_extra(pool, extra)
+            break
         prices = near_prices(program, chosen, deadline)
         leaders = np.argsort(-prices.reduced, kind="stable")[:SEEDS]
         seeds = now.members[np.union1d(leaders, chosen)]
@@ -86,7 +87,7 @@ def generated_pool(
         found += search.without_helpers(program.worth[chosen])
         grown = merge([pool, *found])
         if len(grown.members) == len(pool.members):
-            return valuer.with_extra(pool, extra)
+            break
         if len(grown.members) > MOST_CANDIDATES + len(base.members):
             reduced = reduced_values(search.worth(grown), grown.cost, prices.pi, prices.mu)
             best = np.sort(np.argsort(-reduced, kind="stable")[:MOST_CANDIDATES])
@@ -94,6 +95,8 @@ def generated_pool(
         pool, before = grown, take(now, chosen)
         now, program = search.program(pool)
         chosen = _rows_of(before, now)
+    everything = valuer.with_extra(pool, extra)
+    return everything, _rows_of(take(now, chosen), everything)
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,14 @@ class _Search:
     def first(self) -> BoolArray:
         """[n, T], the first groups, made to respect sizes and links."""
         groups = first_groups(self.valuer.gains, self.valuer.max_size, self.constraints.trained)
-        groups = repaired(groups, self.constraints, self.valuer.tasks)
+        return repaired(groups, self.constraints, self.valuer.tasks)
+
+    def partitions(self) -> list[BoolArray]:
+        """Good partitions [k, T] where resources are limited, to which neither first groups nor prices look."""
         if not self.constraints.resources:
-            return groups
-        # Neither groups around a task nor prices look at a resource: a choice that a tight one allows is sought first.
+            return []
         share = time.monotonic() + PARTITIONS_SHARE * (self.deadline - time.monotonic())
-        fitting = good_partitions(self.valuer, self.appraisal, self.budget, share)
-        return in_order(np.concatenate([groups, fitting]))
+        return good_partitions(self.valuer, self.appraisal, self.budget, share)
 
     def worth(self, pool: Pool) -> FloatArray:
         """[n, T], scaled as a program expects."""
@@ -133,12 +137,15 @@ class _Search:
         program, alive = self.appraisal.program(now, self.budget)
         return take(now, alive), replace(program, worth=program.worth / self.scale)
 
-    def start(self, pool: Pool) -> tuple[Pool, Program, NDArray[np.intp]]:
-        """The same with a choice that respects all limits."""
+    def start(self, pool: Pool, partitions: Sequence[BoolArray]) -> tuple[Pool, Program, NDArray[np.intp]]:
+        """The same with a choice that respects all limits: the best of the partitions, or any."""
+        now, program = self.program(pool)
+        best = best_allowed(partitions, now, program)
+        if best is not None:
+            return now, program, best
         everything = self.valuer.with_extra(pool, self.extra)
         worth, required = self.appraisal.worth(everything), self.appraisal.required(everything)
         chosen = covering(everything, worth, self.budget, self.valuer.max_size, self.deadline, required)
-        now, program = self.program(pool)
         return now, program, _rows_of(take(everything, chosen), now)
 
     def improve(self, prices: tuple[FloatArray, float], floor: float, seeds: BoolArray) -> list[Pool]:

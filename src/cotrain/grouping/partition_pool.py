@@ -13,9 +13,9 @@ from cotrain.grouping.candidates import Candidate, Pool, Valuer, first_groups, i
 from cotrain.grouping.gains import BoolArray, FloatArray
 from cotrain.grouping.geometry import IntArray
 from cotrain.grouping.legal_groups import legal, repaired, task_blocks
-from cotrain.grouping.program import SLACK
+from cotrain.grouping.program import SLACK, Program
 
-__all__ = ["good_partitions", "partition_pool"]
+__all__ = ["best_allowed", "good_partitions", "partition_pool"]
 
 RANDOM_STARTS = 6
 """Random partitions that are improved beside the single tasks and all in one."""
@@ -39,13 +39,13 @@ def partition_pool(
     budget: float,
     extra: Sequence[Candidate],
     deadline: float,
-) -> Pool:
-    """The groups that a local search over partitions looks at, with the extra networks.
+) -> tuple[Pool, IntArray | None]:
+    """The groups that a local search over partitions looks at, with the extra networks, and where the best ones stand.
 
     From the single tasks, from all in one and from random partitions, the best of all merges, moves of one task and
     exchanges of two is made, until none raises the total worth. The program that then chooses among all groups that
-    were looked at can combine those of several partitions. The same input gives the same pool, unless the time runs
-    out.
+    were looked at can combine those of several partitions, and starts from the best of them that is within all limits
+    (None if none is). The same input gives the same pool, unless the time runs out.
 
     Args:
         valuer: Values groups.
@@ -55,17 +55,29 @@ def partition_pool(
         deadline: When to stop, as `time.monotonic` counts.
     """
     search = _Search(valuer, appraisal, budget, deadline)
-    base = valuer.value(in_order(np.concatenate([search.first, search.partitions()])))
+    partitions = search.partitions()
+    base = valuer.value(in_order(np.concatenate([search.first, *partitions])))
     seen = merge(search.pools)
     if len(seen.members) > MOST_CANDIDATES:
         mean = search.values(seen.members)[0] / seen.members.sum(axis=1)
         seen = take(seen, np.sort(np.argsort(-mean, kind="stable")[:MOST_CANDIDATES]))
-    return valuer.with_extra(merge([base, seen]), extra)
+    pool = valuer.with_extra(merge([base, seen]), extra)
+    program, alive = appraisal.program(pool, budget)
+    best = best_allowed(partitions, take(pool, alive), program)
+    return pool, None if best is None else alive[best]
 
 
-def good_partitions(valuer: Valuer, appraisal: Appraisal, budget: float, deadline: float) -> BoolArray:
-    """[n, T], the groups of the partitions that the same search ends with: within the limits if it found the way."""
+def good_partitions(valuer: Valuer, appraisal: Appraisal, budget: float, deadline: float) -> list[BoolArray]:
+    """The partitions [k, T] that the same search ends with: within the limits where it found the way."""
     return _Search(valuer, appraisal, budget, deadline).partitions()
+
+
+def best_allowed(partitions: Sequence[BoolArray], pool: Pool, program: Program) -> IntArray | None:
+    """Where the groups of the best of some partitions stand in a pool that holds them; None if none is allowed."""
+    row = {members.tobytes(): number for number, members in reversed(list(enumerate(pool.members)))}
+    rows = [[row.get(group.tobytes(), -1) for group in partition] for partition in partitions]
+    allowed = [each for each in map(np.array, rows) if (each >= 0).all() and program.allows(each)]
+    return np.sort(max(allowed, key=program.value)) if allowed else None
 
 
 class _Search:
@@ -82,8 +94,8 @@ class _Search:
         nothing = np.packbits(np.zeros(len(valuer.tasks), dtype=np.bool_)).tobytes()
         self._known: dict[bytes, FloatArray] = {nothing: np.zeros(1 + len(self.limits))}
 
-    def partitions(self) -> BoolArray:
-        """[n, T], the groups of the partitions that every start leads to."""
+    def partitions(self) -> list[BoolArray]:
+        """The partitions [k, T] that the starts lead to, without the groups that the constraints forbid."""
         self.values(self.first)
         rng = np.random.default_rng(0)
         count = len(self.blocks)
@@ -91,10 +103,10 @@ class _Search:
         starts += [rng.integers(0, 2 + number, count) for number in range(RANDOM_STARTS)]
         found = []
         for start in starts:
-            found.append(self.improved(start))
+            found.append(legal(self.improved(start), self.appraisal.constraints, self.valuer.tasks))
             if time.monotonic() > self.deadline:
                 break
-        return legal(np.concatenate(found), self.appraisal.constraints, self.valuer.tasks)
+        return found
 
     def values(self, groups: BoolArray) -> tuple[FloatArray, FloatArray]:
         """What disjoint groups [n, T] are worth, [n], and what they take of budget and resources, [n, 1 + R].

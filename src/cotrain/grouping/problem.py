@@ -135,19 +135,23 @@ def make_problem(
     trained = frozenset(map(frozenset, constraints.trained))
     valuer = Valuer(gains, costs, goal.kappa, largest, tuple(constraints.resources), trained)
     appraisal = Appraisal(goal, tuple(gains.tasks), constraints)
-    listed, by = listed_groups(gains, largest, tuple(map(tuple, trained))), ""
+    listed, by, known = listed_groups(gains, largest, tuple(map(tuple, trained))), "", None
     share = started + GENERATION_SHARE * time_limit
     if listed is not None:
         pool = valuer.with_extra(valuer.value(listed), extra)
     elif constraints.helpers:
-        pool, by = generated_pool(valuer, appraisal, budget, extra, share), "column generation"
+        (pool, known), by = generated_pool(valuer, appraisal, budget, extra, share), "column generation"
     else:
-        pool, by = partition_pool(valuer, appraisal, budget, extra, share), "local search"
+        (pool, known), by = partition_pool(valuer, appraisal, budget, extra, share), "local search"
     program, alive = appraisal.program(pool, budget)
-    if constraints.n_networks is not None:
+    exactly = constraints.n_networks
+    if exactly is not None:
         # What the dearest cost together is never exceeded: a budget that binds makes the first bounds much tighter.
-        most = float(np.sort(program.cost)[-constraints.n_networks :].sum())
+        most = float(np.sort(program.cost)[-exactly:].sum())
         program = replace(program, budget=min(program.budget, most))
+    start = None
+    if known is not None and exactly in (None, len(known)):
+        start = np.searchsorted(alive, known)
     scale = largest_worth(program.worth)
     return Problem(
         pool,
@@ -158,6 +162,7 @@ def make_problem(
         scale,
         float(budget) if math.isfinite(budget) else None,
         by,
+        start,
     )
 
 
