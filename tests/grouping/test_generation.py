@@ -24,7 +24,7 @@ def test_fifteen_tasks_are_solved_over_all_groups():
 
 def test_a_pool_is_called_a_heuristic_and_finds_what_was_planted():
     model, parts = planted(27, 3, 1)
-    grouping = select_groups(model, budget=3, time_limit=20)
+    grouping = select_groups(model, budget=3, time_limit=100)
     assert grouping.status == "heuristic"
     assert grouping.bound is None
     assert grouping.gap is None
@@ -63,7 +63,7 @@ def test_a_pool_holds_a_cover_by_the_fewest_networks(size, monkeypatch):
 def test_a_pool_keeps_the_extra_networks_and_the_size_limit():
     model, _ = planted(18, 3, 3)
     half = Candidate(("t00",), {"t00": 0.9}, 0.5, "half size")
-    grouping = select_groups(model, budget=4.5, max_size=9, extra=[half], time_limit=20)
+    grouping = select_groups(model, budget=4.5, max_size=9, extra=[half], time_limit=100)
     assert grouping.status == "heuristic"
     assert grouping.served_by("t00").label == "half size"
     assert max(len(group.trains) for group in grouping.groups) <= 9

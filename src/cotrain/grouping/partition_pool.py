@@ -75,8 +75,8 @@ def good_partitions(valuer: Valuer, appraisal: Appraisal, budget: float, deadlin
 def best_allowed(partitions: Sequence[BoolArray], pool: Pool, program: Program) -> IntArray | None:
     """Where the groups of the best of some partitions stand in a pool that holds them; None if none is allowed."""
     row = {members.tobytes(): number for number, members in reversed(list(enumerate(pool.members)))}
-    rows = [[row.get(group.tobytes(), -1) for group in partition] for partition in partitions]
-    allowed = [each for each in map(np.array, rows) if (each >= 0).all() and program.allows(each)]
+    rows = [np.array([row.get(group.tobytes(), -1) for group in each], dtype=np.intp) for each in partitions]
+    allowed = [each for each in rows if (each >= 0).all() and program.allows(each)]
     return np.sort(max(allowed, key=program.value)) if allowed else None
 
 
