@@ -1,13 +1,13 @@
-"""Metrics per task, in the target's own units: torchmetrics over the labelled samples."""
+"""Metrics per task, in the target's own units: torchmetrics over the labelled samples.
+
+It takes several seconds to load (it looks for libraries of text and sound), so only what computes a metric does.
+"""
 
 import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_stat_scores, multilabel_auroc, multilabel_stat_scores
-from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
 from cotrain.kernels import NO_CLASS, labelled_samples, missing_labels
 from cotrain.task import Targets, Task, TaskSet
@@ -87,6 +87,8 @@ def task_metrics(tasks: TaskSet, outputs: Tensor, targets: Targets) -> dict[str,
 
 def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) -> dict[str, dict[str, float]]:
     """All binary tasks [N, t] at once."""
+    from torchmetrics.functional.classification import multilabel_stat_scores
+
     missing = torch.isnan(targets) | (targets == NO_CLASS)
     classes = torch.where(missing, NO_CLASS, targets.nan_to_num()).long()
     # validate_args=False: torchmetrics would refuse a single task, which its kernels compute correctly. It is given
@@ -114,6 +116,8 @@ def _binary_metrics(names: list[str], probabilities: Tensor, targets: Tensor) ->
 
 
 def _auroc(probabilities: Tensor, classes: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    from torchmetrics.functional.classification import multilabel_auroc
+
     defined = (positives > 0) & (negatives > 0)
     values = torch.full_like(positives, torch.nan)
     if bool(defined.any()):
@@ -133,6 +137,10 @@ def _auroc(probabilities: Tensor, classes: Tensor, positives: Tensor, negatives:
 
 
 def _metrics_of(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+    from torchmetrics import Metric
+    from torchmetrics.functional.classification import multiclass_stat_scores
+    from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
+
     found: dict[str, float] = {}
     if task.kind in ("binary", "multiclass"):
         targets = targets.long()  # the torchmetrics functions of classes refuse floats

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.batches import Samples, batches, count, epoch_order, map_tensors
@@ -52,6 +51,8 @@ class StackTraining:
     def __init__(
         self, network: nn.Module, tasks: TaskSet, rows: Tensor, settings: FleetSettings, *, first_row: int
     ) -> None:
+        from lightning_fabric import Fabric  # seconds to load, and only trainings need it
+
         self._device = Fabric(devices=1).device
         self._network = network
         self._tasks = tasks

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cotrain.aggregation import Aggregation, TransferenceAggregation, Weighting, as_aggregation
@@ -22,6 +22,9 @@ from cotrain.optimizers import OptimizerFactory, adam
 from cotrain.progress import Listener, silent
 from cotrain.task import Batch, Task, TaskSet, as_tasks
 from cotrain.training_state import BestSoFar, TrainingState, describe, describe_tasks, weighted_sum
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["Fit", "fit"]
 
@@ -62,7 +65,7 @@ def fit(
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Listener = silent,
-    fabric: Fabric | None = None,
+    fabric: "Fabric | None" = None,
 ) -> Fit:
     """Train one network on the weighted sum of its tasks' losses, or on another combination of their gradients.
 
@@ -103,6 +106,8 @@ def fit(
             if an aggregation is none.
     """
     check_settings(epochs=epochs, batch_size=batch_size, patience=patience)
+    from lightning_fabric import Fabric  # seconds to load, and only trainings need it
+
     fabric = fabric or Fabric(devices=1)
     fabric.launch()
     n_samples = count(train)

@@ -1,15 +1,18 @@
 """What Lightning Fabric puts around a model and an optimizer: its precision is kept, its own backward pass is not."""
 
+import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric.plugins.precision import MixedPrecision, Precision
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from cotrain.task import Batch, Outputs
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.precision import Precision
 
 __all__ = ["in_precision_of", "outputs_of", "plain_optimizer", "scale_of", "scaler_of"]
 
@@ -27,6 +30,8 @@ def outputs_of(model: nn.Module, inputs: object) -> Outputs:
     if precision is None:
         found: Outputs = model(inputs)
         return found
+    from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
     kind = type(precision)
     changed = [name for name in _BACKWARD if getattr(kind, name) is not getattr(Precision, name)]
     if changed and kind is not MixedPrecision:
@@ -44,7 +49,11 @@ def outputs_of(model: nn.Module, inputs: object) -> Outputs:
 def in_precision_of(model: nn.Module, batch: Batch) -> Batch:
     """The batch as the module inside takes it: where Fabric keeps parameters in its precision, inputs are cast too."""
     precision = _precision(model)
-    if precision is None or isinstance(precision, MixedPrecision):
+    if precision is None:
+        return batch
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    if isinstance(precision, MixedPrecision):
         return batch
     return replace(batch, inputs=precision.convert_input(batch.inputs))
 
@@ -61,14 +70,23 @@ def scale_of(scaler: GradScaler | None, device: torch.device) -> float:
 
 def plain_optimizer(optimizer: Optimizer | None) -> Optimizer | None:
     """The user's optimizer inside Fabric's, which cannot be copied to try its step; any other one as it is."""
-    return optimizer.optimizer if isinstance(optimizer, _FabricOptimizer) else optimizer
+    if optimizer is None or not _wrapped(optimizer, "_FabricOptimizer"):
+        return optimizer
+    inside: Optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+    return inside
 
 
 _BACKWARD = "pre_backward", "backward", "post_backward"
 
 
-def _precision(model: nn.Module) -> Precision | None:
-    return model._strategy.precision if isinstance(model, _FabricModule) else None
+def _precision(model: nn.Module) -> "Precision | None":
+    return model._strategy.precision if _wrapped(model, "_FabricModule") else None  # type: ignore[union-attr, return-value]
+
+
+def _wrapped(one: nn.Module | Optimizer, kind: str) -> bool:
+    """Whether Fabric wrapped it. Who wraps has loaded Fabric, which takes seconds: nobody else need wait for that."""
+    wrappers = sys.modules.get("lightning_fabric.wrappers")
+    return wrappers is not None and isinstance(one, getattr(wrappers, kind))
 
 
 def _scaled_one(scaler: GradScaler, device: torch.device) -> Tensor:

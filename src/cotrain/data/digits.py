@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.datasets import load_digits as load_sklearn_digits
 
 from cotrain.data.dataset import MultiTaskData
 from cotrain.data.image_tasks import ImageClasses, image_task_data
@@ -29,7 +28,9 @@ def load_digits(*, targets: Sequence[str] | None = None, flips: bool = True, see
     Raises:
         DataError: If a target is unknown, or upside down is asked for without flips.
     """
-    digits = load_sklearn_digits()
+    from sklearn import datasets  # two seconds to load, which nobody else need wait for
+
+    digits = datasets.load_digits()
     labels = digits.target.astype(np.int64)
     parts = dict(zip(("train", "valid", "test"), stratified_split(labels, seed=seed), strict=True))
     return image_task_data(

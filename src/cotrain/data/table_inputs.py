@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import OneHotEncoder
 from torch import Tensor
 
 from cotrain.data.encoding import Standardiser
@@ -38,6 +37,8 @@ def encode_inputs(
         ImportError: If skrub is not installed.
     """
     skrub = require("skrub", extra="table")
+    from sklearn.preprocessing import OneHotEncoder
+
     vectorizer = skrub.TableVectorizer(
         # Every category keeps its own column, so that one that training rows lack (all zeros) is like none of them.
         low_cardinality=OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype="float32"),

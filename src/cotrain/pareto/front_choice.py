@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from cotrain.errors import UnknownNameError
@@ -127,6 +126,8 @@ def _monotone(
 
     Both directions are tried, so that a front that runs the wrong way is followed as it is.
     """
+    from sklearn.isotonic import IsotonicRegression  # seconds to load, which nobody else need wait for
+
     fits = [IsotonicRegression(increasing=rising).fit(share, values).predict(share) for rising in (True, False)]
     fit = min(fits, key=lambda fitted: float(((fitted - values) ** 2).sum()))
     at, first = np.unique(share, return_index=True)
