@@ -518,7 +518,7 @@ def test_datasets_get_says_where_the_files_are(cotrain, monkeypatch):
 def test_killed_at_random_moments_it_goes_on_to_the_same_result(cotrain, monkeypatch):
     """SIGKILL of a real process, three times; benchmarks/kill_resume.py does it on a full study."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = ["run", "digits", "--targets", "is_0,closed_loop,odd", "--epochs", "6", "--seeds", "2", "--check", "quick"]
+    words = ["run", "digits", "--targets", "is_0,closed_loop,odd", "--epochs", "3", "--seeds", "2", "--check", "quick"]
     started = time.monotonic()
     assert cotrain(*words, "--out", "undisturbed")[0] == 0
     work = time.monotonic() - started
