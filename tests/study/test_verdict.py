@@ -46,7 +46,7 @@ def chance_of(totals):
     return list(np.mean(covers, axis=0)) if covers else None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(checks())
 def test_nothing_is_recommended_that_the_check_contradicts(check):
     totals, networks = check
@@ -63,7 +63,7 @@ def test_nothing_is_recommended_that_the_check_contradicts(check):
     assert ADVICE[verdict.recommended] in verdict.headline
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(checks())
 def test_clearly_is_said_of_clear_differences_only(check):
     totals, networks = check
@@ -76,7 +76,7 @@ def test_clearly_is_said_of_clear_differences_only(check):
     assert verdict.headline.startswith("No clear difference") == (not all(clear))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(checks())
 def test_a_cheaper_arm_that_is_no_worse_is_preferred(check):
     totals, networks = check
