@@ -36,6 +36,9 @@ from cotrain.evaluation import packed_outputs
 from cotrain.optimizers import adam
 
 VALID_ROWS, TEST_ROWS = 2000, 5000
+UNGUARDED = {"transference-unguarded": "fixed", "transference-unguarded-stepped-heads": "stepped"}
+"""IT-MTL that leaves the joint step for any gain, by the heads of its score. Trained only if `--methods` names them."""
+
 COST_STEPS = 20
 GRADIENTS_EVERY = 10
 """Steps from one look at the tasks' gradients to the next, in the training with equal weights."""
@@ -146,6 +149,8 @@ def _training(
 
 
 def _made(name: str) -> Aggregation:
+    if name in UNGUARDED:
+        return named("transference", hysteresis=0.0, heads=UNGUARDED[name])
     return named(name, features="trunk") if name == "mgda-ub" else named(name)
 
 
