@@ -420,8 +420,8 @@ def test_groups_of_a_study_by_every_method(cotrain, table):
     for method, words in {
         "search": "all measured; proven best",
         "pairs": "proven best",
-        "linearized": "predicted only, unverified; proven best",
-        "transference": "predicted only, unverified; proven best",
+        "linearized": "It rests on: linearised network, unverified: no group was trained for it",
+        "transference": "It rests on: pair mean of the lookahead affinity, unverified: no group was trained for it",
         "affinity-clusters": "density",
         "data-maps": "Memberships",
     }.items():

@@ -71,6 +71,8 @@ class Grouping:
         budget: The budget given, None if there was none.
         n_candidates: How many candidate networks were compared.
         pool_gap: Bound minus value over the candidates only; equals `gap` unless the status is "heuristic".
+        basis: What the choice rests on, in words, where its maker knows more than whether networks were measured.
+            Empty: nothing is said of it, and networks that are predicted are called unverified.
 
     Raises:
         ValueError: If a task is served by two networks or by none.
@@ -88,6 +90,7 @@ class Grouping:
     budget: float | None = None
     n_candidates: int = 0
     pool_gap: float | None = None
+    basis: str = ""
     _server: dict[str, Group] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -185,7 +188,7 @@ class Grouping:
         return cls.from_dict(json.loads(text))
 
     def __str__(self) -> str:
-        """One line per network (who is served, who only helps), then what is known about the choice."""
+        """What is known about the choice, one line per network (who is served, who only helps), what it rests on."""
         lines = [f"{number}. {group}" for number, group in enumerate(self.groups, 1)]
         head = f"{_count(self.n_networks, 'network')} for {_count(len(self.tasks), 'task')}"
         if not math.isnan(self.value):
@@ -194,9 +197,10 @@ class Grouping:
                 head += f" ({self.value_at_mean:.5g} without the deduction of {self.kappa:g} s.d.)"
             predicted = sum(not group.measured for group in self.groups)
             if self.objective != "worth":
-                head += f", {predicted} of the networks predicted only, unverified" if predicted else ", all measured"
+                only = " only, unverified" if not self.basis else ""
+                head += f", {predicted} of the networks predicted{only}" if predicted else ", all measured"
         head += f"; {self.standing}"
-        return "\n".join([head, *lines])
+        return "\n".join([head, *lines, *([f"It rests on: {self.basis}"] if self.basis else [])])
 
 
 _WORDS = {

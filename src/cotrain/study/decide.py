@@ -1,6 +1,6 @@
 """From what is known of the tasks to groups under the budget."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from cotrain.errors import StudyError
 from cotrain.files import write_json
@@ -12,7 +12,7 @@ from cotrain.study.gain_models import basis, learnable_affinity, learnable_tasks
 from cotrain.study.setting import Setting
 from cotrain.study.verdict import unchecked
 
-__all__ = ["choose_groups", "decide", "decided_files", "read_grouping"]
+__all__ = ["choose_groups", "decide", "decided_files", "read_grouping", "some_learnable"]
 
 
 def decide(folder: StudyFolder, setting: Setting) -> None:
@@ -49,7 +49,7 @@ def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
     """The groups of the learnable tasks that the method of the configuration chooses.
 
     With --method search only groups that were really trained are chosen, so that none is taken because its
-    prediction happened to be too high.
+    prediction happened to be too high. A choice by predicted gains says what these rest on.
 
     Args:
         folder: A study that is measured, and has trained groups where the method needs them.
@@ -58,12 +58,7 @@ def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
     Raises:
         StudyError: If no task can be learnt, or the method needs trained groups and there are none.
     """
-    learnable = learnable_tasks(folder)
-    if not learnable:
-        raise StudyError(
-            "No task could be told from chance on the validation samples, so there is nothing to group."
-            " Look at the targets and inputs, or train longer with --epochs."
-        )
+    learnable = some_learnable(folder)
     if config.method == "data-maps":
         return cluster_grouping(cluster_study(folder, config))
     if len(learnable) < 2:
@@ -75,7 +70,23 @@ def choose_groups(folder: StudyFolder, config: StudyConfig) -> Grouping:
         return cluster_affinity(matrix, learnable, n_clusters, time_limit=limit, seed=config.seed).grouping
     gains = trained_table(folder) if config.method == "search" else predicted_gains(folder, config)
     assert gains is not None
-    return select_groups(gains, budget=config.budget, max_size=config.max_size, time_limit=config.solver_seconds)
+    found = select_groups(gains, budget=config.budget, max_size=config.max_size, time_limit=config.solver_seconds)
+    return found if config.method == "search" else replace(found, basis=basis(folder, config, gains))
+
+
+def some_learnable(folder: StudyFolder) -> list[str]:
+    """The learnable tasks.
+
+    Raises:
+        StudyError: If there is none.
+    """
+    learnable = learnable_tasks(folder)
+    if not learnable:
+        raise StudyError(
+            "No task could be told from chance on the validation samples, so there is nothing to group."
+            " Look at the targets and inputs, or train longer with --epochs."
+        )
+    return learnable
 
 
 def read_grouping(folder: StudyFolder) -> Grouping:
