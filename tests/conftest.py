@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cotrain import Task, TaskSet
+from cotrain.cli import main
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("cotrain", deadline=None, derandomize=True, max_examples=30)
@@ -86,3 +87,20 @@ def assert_same() -> Callable[[object, object], None]:
             assert first == second or (first != first and second != second)
 
     return check
+
+
+@pytest.fixture
+def cotrain(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")  # narrower than most sentences
+
+    def run(*words):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:  # how the parser ends
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

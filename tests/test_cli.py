@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from commands import sentence
 from small_study import DESIGNED_FILES, TARGETS, results_of, write_table
 
 from cotrain import cli
@@ -27,37 +28,12 @@ SMALL = ("--epochs", "3", "--seeds", "2", "--batch_size", "16", "--learning_rate
 
 
 @pytest.fixture
-def cotrain(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "90")  # narrower than most sentences
-
-    def run(*words):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:  # how the parser ends
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def table(tmp_path):
     return write_table(tmp_path / "table.csv")
 
 
 def small(table, *more):
     return "run", table, "--targets", ",".join(TARGETS), *SMALL, *more
-
-
-def sentence(err):
-    """Standard error, which must be one line for the user."""
-    line = err.strip()
-    assert line.startswith("cotrain: ")
-    assert "\n" not in line
-    return line.removeprefix("cotrain: ")
 
 
 def test_run_leaves_a_study_and_says_what_came_out(cotrain, table):
@@ -136,7 +112,7 @@ def test_words_that_are_not_understood_are_bad_arguments(cotrain, words):
         (("run", "digits", "--targets", "is_0"), "at least 2 targets"),
         (("run", "digits", "--network", "cnn", "--resume"), "add --out FOLDER"),
         (("groups", "table.csv"), "needs --budget"),
-        (("groups", "table.csv", "--budget", "2", "--method", "data-maps"), "leave out --method"),
+        (("groups", "table.csv", "--budget", "2", "--features", "raw"), "--features belongs to clusters"),
         (("datasets", "get"), "Name the data set"),
         (("front", "digits"), "There are 15 targets"),
         (("front", "digits", "--groups", "is_0+is_1,odd"), "Missing, or in several groups"),
@@ -420,8 +396,8 @@ def test_groups_of_a_study_by_every_method(cotrain, table):
     for method, words in {
         "search": "all measured; proven best",
         "pairs": "proven best",
-        "linearized": "It rests on: linearised network, unverified: no group was trained for it",
-        "transference": "It rests on: pair mean of the lookahead affinity, unverified: no group was trained for it",
+        "linearized": "Predictions: linearised network, unverified: no group was trained for it",
+        "transference": "Predictions: pair mean of the lookahead affinity, unverified: no group was trained for it",
         "affinity-clusters": "density",
         "data-maps": "Memberships",
     }.items():

@@ -1,7 +1,6 @@
 """The command line: `cotrain run` and its steps one by one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,17 +11,16 @@ from rich.text import Text
 from cotrain.aggregation import aggregation_names, named
 from cotrain.data import datasets, get
 from cotrain.errors import ArgumentsError, CotrainError
-from cotrain.grouping import GainTable, Grouping, select_groups
 from cotrain.progress import progress_bar
 from cotrain.report import write_front_report, write_report
 from cotrain.study import StudyConfig, StudyFolder, run_study
 from cotrain.study.aggregated import train_aggregated
-from cotrain.study.clusters import cluster_grouping, cluster_study
-from cotrain.study.config import Features, Method
-from cotrain.study.decide import choose_groups, read_grouping
+from cotrain.study.choose import answer
 from cotrain.study.front_choice import choose_preference, require_possible, wish_of
 from cotrain.study.front_config import FrontConfig
 from cotrain.study.front_run import CONFIG, front_config_of, run_front
+from cotrain.study.groups_config import GroupsConfig
+from cotrain.study.words import names_of
 from cotrain.terminal import affinity_table, aggregation_tables, cluster_tables, dataset_table, outcome_tables
 from cotrain.terminal_front import choice_tables, front_tables
 from cotrain.version import __version__
@@ -30,8 +28,6 @@ from cotrain.version import __version__
 __all__ = ["main"]
 
 FAILED, BAD_ARGUMENTS = 1, 2
-TABLE_SUFFIX = ".csv"
-METHOD_OPTIONS = ("method", "features", "fuzziness")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,13 +75,9 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
 
     _add_study_arguments(add("run", _run, "measure, decide, train and check groups, and write the report"))
     _add_study_arguments(add("affinity", _affinity, "only measure how the tasks act on each other"))
-    groups = add("groups", _groups, "choose groups: of a study, or from a table of measured groups")
-    groups.add_argument("source", type=str, help="a study's folder, or a CSV table with columns group, task, COLUMN")
-    groups.add_argument("--budget", type=int, default=None, help="number of networks (a study's own by default)")
-    groups.add_argument("--method", type=Method | None, default=None, help="of a study: as in run (its own by default)")
-    groups.add_argument("--features", type=Features | None, default=None, help="of data-maps: what is clustered")
-    groups.add_argument("--fuzziness", type=float | None, default=None, help="of data-maps: softness of memberships")
-    groups.add_argument("--column", type=str, default="test_loss", help="of the table: a loss, or a gain")
+    groups = add("groups", _groups, "choose groups: of a study, or from a table of measured groups or of affinities")
+    groups.add_class_arguments(GroupsConfig, as_positional=True, as_group=False, skip={"partition"})
+    groups.add_argument("--partition", action="store_true", help="disjoint groups: no helpers from other networks")
     train = add("train", _train, "train and check a study's groups, and write the report")
     train.add_argument("folder", type=str, help="the study's folder")
     train.add_argument(
@@ -143,17 +135,11 @@ def _add_front_arguments(parser: ArgumentParser) -> None:
 
 def _study_config(chosen: Namespace) -> tuple[StudyConfig, Path]:
     values = {name: value for name, value in chosen.as_dict().items() if name not in ("config", "out", "resume")}
-    values["targets"] = _names(values["targets"])
+    values["targets"] = names_of(values["targets"])
     config = StudyConfig(**values)
     if chosen.resume and chosen.out is None:
         raise ArgumentsError("--resume needs the study's folder: add --out FOLDER.")
     return config, Path(chosen.out) if chosen.out else _free_folder(Path(config.data).stem)
-
-
-def _names(targets: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    if isinstance(targets, str):
-        targets = [name.strip() for name in targets.split(",")]
-    return None if targets is None else tuple(targets)
 
 
 def _free_folder(name: str) -> Path:
@@ -178,31 +164,16 @@ def _affinity(chosen: Namespace) -> None:
 
 
 def _groups(chosen: Namespace) -> None:
+    config = GroupsConfig(**chosen.as_dict())
+    found = answer(config, bar=progress_bar)
     console = Console()
-    source = Path(chosen.source)
-    if source.suffix == TABLE_SUFFIX:
-        if any(getattr(chosen, name) is not None for name in METHOD_OPTIONS):
-            raise ArgumentsError("Groups are chosen from a table as it is: leave out --method and its options.")
-        if chosen.budget is None:
-            raise ArgumentsError("A table of measured groups needs --budget, the number of networks.")
-        _show_grouping(console, select_groups(GainTable.from_csv(source, column=chosen.column), budget=chosen.budget))
-        return
-    folder, config = StudyFolder.existing(source)
-    run_study(config, source, bar=progress_bar, resume=True, last="decide")
-    wishes = {name: getattr(chosen, name) for name in ("budget", *METHOD_OPTIONS)}
-    asked = replace(config, **{name: value for name, value in wishes.items() if value is not None})
-    if asked.method != "data-maps" and (chosen.features or chosen.fuzziness):
-        raise ArgumentsError("--features and --fuzziness belong to clusters: add --method data-maps.")
-    if asked.method == "data-maps":
-        clustering = cluster_study(folder, asked)
-        for table in cluster_tables(clustering):
-            console.print(table)
-        grouping = cluster_grouping(clustering)
-    else:
-        grouping = read_grouping(folder) if asked == config else choose_groups(folder, asked)
-    _show_grouping(console, grouping)
-    if asked == config:
-        console.print(Text(f"Next: cotrain train {source}"), soft_wrap=True)
+    for table in cluster_tables(found.clustering) if found.clustering else ():
+        console.print(table)
+    console.print(str(found.grouping), markup=False, soft_wrap=True)
+    if config.out is not None:
+        console.print(Text(f"Groups: {config.out}"), soft_wrap=True)
+    if found.of_study:
+        console.print(Text(f"Next: cotrain train {config.source}"), soft_wrap=True)
 
 
 def _train(chosen: Namespace) -> None:
@@ -224,7 +195,7 @@ def _train(chosen: Namespace) -> None:
 def _front(chosen: Namespace) -> None:
     values = {name: value for name, value in chosen.as_dict().items() if name not in ("config", "out", "resume")}
     wish = wish_of(*(values.pop(name) for name in ("minimize", "maximize", "preference", "subject_to")))
-    values["targets"], values["groups"] = _names(values["targets"]), _names(values["groups"])
+    values["targets"], values["groups"] = names_of(values["targets"]), names_of(values["groups"])
     config = FrontConfig(**values)
     source = Path(config.data)
     is_folder = source.is_dir()
@@ -280,7 +251,3 @@ def _show_outcome(out: Path) -> None:
     for part in outcome_tables(out):
         console.print(part)
     console.print(Text(f"Report: {report}"), soft_wrap=True)
-
-
-def _show_grouping(console: Console, grouping: Grouping) -> None:
-    console.print(str(grouping), markup=False, soft_wrap=True)

@@ -64,11 +64,11 @@ def test_the_text_says_who_only_helps_and_what_is_known():
     assert "the best of 9 candidates" in str(Grouping(TWO, value=0.1, status="heuristic", n_candidates=9))
 
 
-def test_what_a_choice_rests_on_stands_in_place_of_calling_it_unverified():
+def test_what_predictions_rest_on_stands_in_place_of_calling_it_unverified():
     text = str(Grouping(TWO, value=0.1, objective="mean_gain", basis="9 trained groups"))
     assert "unverified" not in text
     assert "1 of the networks predicted; " in text
-    assert text.endswith("\nIt rests on: 9 trained groups")
+    assert text.endswith("\nPredictions: 9 trained groups")
 
 
 @pytest.mark.parametrize(

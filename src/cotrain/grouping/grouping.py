@@ -71,8 +71,8 @@ class Grouping:
         budget: The budget given, None if there was none.
         n_candidates: How many candidate networks were compared.
         pool_gap: Bound minus value over the candidates only; equals `gap` unless the status is "heuristic".
-        basis: What the choice rests on, in words, where its maker knows more than whether networks were measured.
-            Empty: nothing is said of it, and networks that are predicted are called unverified.
+        basis: What predictions rest on, in words, where the caller knows; "unverified" is then among them where it is
+            true. Empty: nothing is known, and networks that are predicted are called unverified.
 
     Raises:
         ValueError: If a task is served by two networks or by none.
@@ -188,7 +188,7 @@ class Grouping:
         return cls.from_dict(json.loads(text))
 
     def __str__(self) -> str:
-        """What is known about the choice, one line per network (who is served, who only helps), what it rests on."""
+        """What is known of the choice; a line per network: who is served, who only helps; what predictions rest on."""
         lines = [f"{number}. {group}" for number, group in enumerate(self.groups, 1)]
         head = f"{_count(self.n_networks, 'network')} for {_count(len(self.tasks), 'task')}"
         if not math.isnan(self.value):
@@ -200,7 +200,7 @@ class Grouping:
                 only = " only, unverified" if not self.basis else ""
                 head += f", {predicted} of the networks predicted{only}" if predicted else ", all measured"
         head += f"; {self.standing}"
-        return "\n".join([head, *lines, *([f"It rests on: {self.basis}"] if self.basis else [])])
+        return "\n".join([head, *lines, *([f"Predictions: {self.basis}"] if self.basis else [])])
 
 
 _WORDS = {

@@ -20,6 +20,7 @@ from cotrain.study.front_run import load_manifold
 from cotrain.study.front_setting import FrontSetting
 from cotrain.study.front_words import preference_words
 from cotrain.study.weights import save_network
+from cotrain.study.words import values_by_name
 
 __all__ = ["CHOICE", "CHOSEN", "Wish", "choose_preference", "require_possible", "wish_of"]
 
@@ -66,8 +67,8 @@ def wish_of(
         raise ArgumentsError("--preference says it all: leave out --subject_to, which limits a choice.")
     bounds: dict[str, str] = {}
     for text in subject_to or ():
-        bounds |= _parsed(BOUND, text, "--subject_to", "age >= 0.82, loss/income <= 0.3")
-    shares = None if preference is None else _parsed(SHARE, preference, "--preference", "age=0.7,income=0.3")
+        bounds |= values_by_name(BOUND, text, "--subject_to", "age >= 0.82, loss/income <= 0.3")
+    shares = None if preference is None else values_by_name(SHARE, preference, "--preference", "age=0.7,income=0.3")
     try:
         known = None if shares is None else {name: float(share) for name, share in shares.items()}
     except ValueError as error:
@@ -134,19 +135,3 @@ def _chosen(front: Front, wish: Wish) -> dict[str, Any]:
         "sentence": choice.sentence,
         "expected": {task: plain(value) for task, value in choice.metrics.items()},
     }
-
-
-def _parsed(pattern: re.Pattern[str], text: str, option: str, example: str) -> dict[str, str]:
-    """{name: value} from names and values one after another, parted by commas."""
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        match = pattern.match(text, at)
-        if match is None or match.end() == at:
-            raise ArgumentsError(f'{option} must be written as "{example}". Got {text!r}.')
-        name, value = match.groups()
-        found[name] = value
-        at = match.end()
-    if not found:
-        raise ArgumentsError(f'{option} must be written as "{example}". Got {text!r}.')
-    return found

@@ -13,6 +13,7 @@ from cotrain.pareto import preference_grid
 from cotrain.pareto.knobs import MOST_KNOBS, Knobs, knobs_of
 from cotrain.study.front_config import FrontConfig
 from cotrain.study.setting import Setting
+from cotrain.study.words import members_of
 from cotrain.version import __version__
 
 __all__ = ["FrontSetting"]
@@ -80,7 +81,7 @@ class FrontSetting:
 
 
 def _by_name(groups: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return {group: tuple(name.strip() for name in group.split("+")) for group in groups}
+    return {group: members_of(group) for group in groups}
 
 
 def _too_many(names: tuple[str, ...], grouped: bool) -> str:

@@ -1,6 +1,6 @@
 """What a study knows of the gain of any group: measured affinities, the linearised network, groups it has trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,18 +24,24 @@ from cotrain.study.folder import StudyFolder
 from cotrain.study.linearized import LINEARIZED_FILE, read_linearized
 
 __all__ = [
+    "ALL_PAIRS",
     "TRAININGS_FILE",
     "affinity_scores",
     "backends",
     "basis",
+    "known_effects",
     "learnable_affinity",
     "learnable_tasks",
+    "pair_mean_words",
     "predicted_gains",
     "trained_table",
 ]
 
 TRAININGS_FILE = "trainings.json"
 """The groups that were trained to learn which ones to choose, and their validation losses."""
+
+ALL_PAIRS = "mean of the gains of all pairs, each really trained once"
+"""What the choice by measured pairs rests on."""
 
 UNVERIFIED = "unverified: no group was trained for it"
 """What is said of a prediction that no real group stands behind."""
@@ -80,7 +86,7 @@ def basis(folder: StudyFolder, config: StudyConfig, model: GainModel | None) -> 
     if config.method == "search" and model is not None:
         return str(model)
     if config.method == "pairs":
-        return "mean of the gains of all pairs, each really trained once"
+        return ALL_PAIRS
     if config.method == "linearized":
         return f"linearised network, {UNVERIFIED}"
     measured = folder.read_json("measure.json")
@@ -88,7 +94,12 @@ def basis(folder: StudyFolder, config: StudyConfig, model: GainModel | None) -> 
         return f"kinship in {config.features} features of the data maps of {measured['runs']} runs"
     if config.method == "affinity-clusters":
         return f"density of the {measured['estimator']} affinity within clusters"
-    return f"pair mean of the {measured['estimator']} affinity, {UNVERIFIED}"
+    return pair_mean_words(measured["estimator"])
+
+
+def pair_mean_words(estimator: str) -> str:
+    """What a choice by the pair mean of an affinity rests on."""
+    return f"pair mean of the {estimator} affinity, {UNVERIFIED}"
 
 
 def trained_table(folder: StudyFolder) -> GainTable:
@@ -118,13 +129,17 @@ def affinity_scores(folder: StudyFolder) -> PairMean:
 
 
 def learnable_affinity(folder: StudyFolder) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[T, T] measured affinities among the learnable tasks, and their standard errors.
+    """`known_effects` among the learnable tasks."""
+    return known_effects(Affinity.from_csv(folder.path / "affinity.csv"), learnable_tasks(folder))
+
+
+def known_effects(affinity: Affinity, tasks: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[T, T] measured affinities among some tasks, and their standard errors.
 
     A pair that was observed too seldom for an error bar has the spread of its target's column as one; a pair that was
     never observed has no known effect, 0 with that error bar.
     """
-    affinity = Affinity.from_csv(folder.path / "affinity.csv")
-    rows = [affinity.tasks.index(task) for task in learnable_tasks(folder)]
+    rows = [affinity.tasks.index(task) for task in tasks]
     matrix = affinity.matrix[rows][:, rows].fill_diagonal_(0.0).nan_to_num()
     stderr = affinity.stderr[rows][:, rows].fill_diagonal_(0.0)
     stderr = torch.where(stderr.isnan(), matrix.std(dim=0, correction=0), stderr)
