@@ -1,11 +1,25 @@
 from itertools import combinations, permutations
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cotrain.grouping import Candidate, GainTable, PairMean, select_groups, serve_groups
+from cotrain.grouping import (
+    Candidate,
+    Constraints,
+    GainTable,
+    PairMean,
+    Resource,
+    judge,
+    partition_tasks,
+    select_auxiliaries,
+    select_groups,
+    selection_stability,
+    serve_groups,
+)
 
 NAN = np.nan
 NAMES = "abcde"
@@ -192,7 +206,10 @@ def test_measured_and_predicted_networks_are_told_apart():
         ({"budget": 0}, "at least 1 network"),
         ({"budget": 0.5}, "Pass budget=1 or more"),
         ({"budget": -1, "costs": {}}, "at least 1 network"),
-        ({"budget": NAN}, "at least 1 network"),
+        ({"budget": NAN}, "must be a finite number"),
+        ({"budget": np.inf}, "must be a finite number. Got budget=inf. For no limit"),
+        ({"budget": "2"}, "must be a finite number. Got budget='2'"),
+        ({"budget": None}, "must be a finite number. Got budget=None"),
         ({"budget": 1.5}, "whole number"),
         ({"budget": 1, "max_size": 0}, "max_size"),
         ({"budget": 1, "time_limit": 0}, "time_limit"),
@@ -204,6 +221,9 @@ def test_measured_and_predicted_networks_are_told_apart():
         ({"budget": 1, "costs": {"a+x": 1}}, "unknown task 'x'"),
         ({"budget": 1, "costs": {"a": -1}}, "cost of group a"),
         ({"budget": 1, "costs": lambda group: NAN}, "cost of group"),
+        ({"budget": 1, "costs": lambda group: "much"}, "cost of group .* Got 'much'"),
+        ({"budget": 1, "costs": np.ones(7)}, "costs are a mapping by group, or a function of a group. Got ndarray"),
+        ({"budget": 1, "constraints": {"max_size": 2}}, r"Constraints\(...\). Got dict"),
         ({"budget": 1, "extra": [Candidate(("a",), {}, 0.5, "half")]}, "one gain for each"),
         ({"budget": 1, "extra": [Candidate(("a",), {"a": NAN}, 0.5, "half")]}, "group a is not a finite"),
     ],
@@ -211,6 +231,38 @@ def test_measured_and_predicted_networks_are_told_apart():
 def test_a_bad_argument_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         select_groups(random_table(np.random.default_rng(0), 3), **options)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda wrong: select_groups(wrong, budget=1),
+        lambda wrong: serve_groups(wrong, [("a", "b")]),
+        lambda wrong: selection_stability(wrong, budget=1),
+        lambda wrong: partition_tasks(wrong, n_groups=1),
+        lambda wrong: judge(wrong, GainTable("ab", [("a", "b")], [[0, 0]])),
+        lambda wrong: select_auxiliaries("a", GainTable("ab", [("a", "b")], [[0, 0]]), gains=wrong),
+    ],
+)
+def test_what_is_no_gain_model_is_told_what_makes_one(use):
+    affinity = SimpleNamespace(matrix=np.zeros((2, 2)), stderr=np.zeros((2, 2)), tasks=("a", "b"))
+    with pytest.raises(ValueError, match=r"Got SimpleNamespace. .* PairMean\(affinity\)"):
+        use(affinity)
+    with pytest.raises(ValueError, match=r"Got ndarray. .* PairMean\(matrix, tasks\)"):
+        use(np.zeros((2, 2)))
+
+
+def test_what_pandas_holds_by_name_is_read_by_name():
+    """By position a weight would go to another task, without a word."""
+    table = random_table(np.random.default_rng(3), 3)
+    weights, price, floor = {"a": 1.0, "b": 2.0, "c": 5.0}, {"a+b": 0.5, "a+b+c": 9.0}, {"c": 0.0}
+    rule = Constraints(min_gain=floor, resources=[Resource("memory", 3, dict.fromkeys(map("+".join, table.groups), 1))])
+    by_name = select_groups(table, budget=2, weights=weights, costs=price, constraints=rule)
+    turned = Constraints(
+        min_gain=pd.Series(floor), resources=[Resource("memory", 3, pd.Series(rule.resources[0].costs))]
+    )
+    found = select_groups(table, budget=2, weights=pd.Series(weights)[::-1], costs=pd.Series(price), constraints=turned)
+    assert (found.groups, found.value) == (by_name.groups, by_name.value)
 
 
 class Broken:

@@ -41,6 +41,14 @@ def test_kind_decides_where_the_name_does_not(tmp_path):
     np.testing.assert_allclose(GainTable.from_csv(path, "error", kind="gain").gains[2], [1, 5])
 
 
+@pytest.mark.parametrize("kind", ["gains", "losses", "Loss"])
+def test_an_unknown_kind_is_no_loss(tmp_path, kind):
+    """It was read as one, so that gains became their opposite without a word."""
+    path = write(tmp_path, "group,task,gain\na,a,0\nb,b,0\na+b,a,.5\na+b,b,.5\n")
+    with pytest.raises(ValueError, match=f"kind must be 'auto', 'loss' or 'gain'. Got '{kind}'"):
+        GainTable.from_csv(path, "gain", kind=kind)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrain.grouping.gains import GainModel
+from cotrain.grouping.gains import GainModel, check_model
 from cotrain.grouping.pair_mean import PairMean
 
 __all__ = ["Auxiliaries", "select_auxiliaries"]
@@ -84,6 +84,8 @@ def select_auxiliaries(
             another main task, unit or set of tasks, or momentum is out of range.
     """
     model: GainModel = PairMean(effects) if hasattr(effects, "matrix") else effects
+    for given in (model,) if gains is None else (model, gains):
+        check_model(given)
     unit = getattr(model, "unit", "gain")
     if main not in model.tasks:
         raise ValueError(f"There is no task {main!r}. There are: {', '.join(model.tasks)}.")

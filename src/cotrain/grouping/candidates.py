@@ -283,5 +283,5 @@ def _refuse_not_finite(
         row, j = np.argwhere(wrong)[0]
         raise ValueError(
             f"The {what} of task {tasks[j]!r} in group {group_name(groups[row])} is not a finite number."
-            f" Got {table[row, j]}. Measure it again, or leave the group out."
+            f" Got {table[row, j]}. Measure it, or leave the group out."
         )

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf, isfinite
+from numbers import Real
 
 from cotrain.grouping.costs import Costs
-from cotrain.grouping.gains import Groups, group_name
+from cotrain.grouping.gains import Groups, by_name, group_name
 
 __all__ = ["Constraints", "Resource"]
 
@@ -81,6 +82,11 @@ class Constraints:
     _blocks: tuple[frozenset[str], ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
+        if isinstance(self.resources, Resource):
+            raise ValueError(  # noqa: TRY004  # as for every other wrong argument
+                f"resources is a collection of Resource. Got {self.resources}. Write (Resource(...),)."
+            )
+        object.__setattr__(self, "min_gain", by_name(self.min_gain))
         # What can be read only once, such as combinations(names, 2), is read here and kept.
         for name in ("resources", "must_link", "cannot_link", "served_alone", "trained"):
             given = getattr(self, name)
@@ -90,6 +96,10 @@ class Constraints:
             number = getattr(self, name)
             if number is not None:
                 object.__setattr__(self, name, whole_number(name, number))
+        if not isinstance(self.min_gain, Mapping | Real | None):
+            raise ValueError(  # noqa: TRY004
+                f"min_gain is a number for all tasks, or one by name such as {{'a': 0.0}}. Got {self.min_gain!r}."
+            )
         floors = self.min_gain.values() if isinstance(self.min_gain, Mapping) else [self.min_gain or 0.0]
         if not all(map(isfinite, floors)):
             raise ValueError(f"min_gain must be finite. Got {self.min_gain!r}. Leave it out for no floor.")
@@ -97,6 +107,9 @@ class Constraints:
             raise ValueError(  # noqa: TRY004  # as for every other wrong argument
                 f"served_alone is a collection of names. Got {self.served_alone!r}. Write ({self.served_alone!r},)."
             )
+        for group in self.trained:
+            if isinstance(group, str):
+                raise ValueError(f"trained holds groups of tasks, such as ('a', 'b'). Got {group!r}.")  # noqa: TRY004
         for name in ("must_link", "cannot_link"):
             for group in getattr(self, name):
                 if isinstance(group, str) or len(set(group)) < 2:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeAlias
+from typing import SupportsFloat, TypeAlias
 
 import numpy as np
 
-from cotrain.grouping.gains import group_name, membership
+from cotrain.grouping.gains import by_name, group_name, membership
 
 Costs: TypeAlias = Mapping[Collection[str], float] | Callable[[tuple[str, ...]], float]
-"""What a group takes: by group (names joined by `+`, tuple or frozenset), or a function of the tuple of names."""
+"""What a group takes: by group (names joined by `+`, tuple or frozenset; also a pandas Series), or a function of the
+tuple of names."""
 
 
 class CostTable:
@@ -26,8 +27,15 @@ class CostTable:
             absent: What a group takes that a mapping does not hold; None: it must hold every group.
 
         Raises:
-            ValueError: If a mapping names an unknown task, or holds a cost that is not finite or below 0.
+            ValueError: If it is neither a mapping nor a function, or a mapping names an unknown task, or holds a cost
+                that is not finite or below 0.
         """
+        costs = by_name(costs)
+        if not (costs is None or callable(costs) or isinstance(costs, Mapping)):
+            raise ValueError(
+                f"{what or 'The'} costs are a mapping by group, or a function of a group. Got {type(costs).__name__}."
+                " Write {'a+b': 2.0}, or lambda group: 1.0 + len(group)."
+            )
         self._function = costs if callable(costs) else None
         self._what = f"The {what} cost" if what else "The cost"
         self._absent = 1.0 if costs is None else absent
@@ -50,7 +58,7 @@ class CostTable:
 
     def checked(self, cost: float, group: Collection[str]) -> float:
         """The cost, refused if it is not a finite number of at least 0."""
-        if not (np.isfinite(cost) and cost >= 0):
+        if not isinstance(cost, SupportsFloat) or not (np.isfinite(float(cost)) and cost >= 0):
             name = group if isinstance(group, str) else group_name(group)
             raise ValueError(f"{self._what} of group {name} must be a finite number, 0 or more. Got {cost!r}.")
         return float(cost)

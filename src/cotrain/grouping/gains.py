@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +121,26 @@ def check_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"Task names must differ. Got {twice!r} twice. Rename one of them.")
     return names
+
+
+def check_model(gains: object) -> tuple[str, ...]:
+    """The tasks of a gain model.
+
+    Raises:
+        ValueError: If it is none, as an affinity by itself or a matrix is none, or `check_tasks` refuses its tasks.
+    """
+    if not isinstance(gains, GainModel):
+        remedy = "PairMean(affinity)" if hasattr(gains, "matrix") else "PairMean(matrix, tasks)"
+        raise ValueError(  # noqa: TRY004  # as for every other wrong argument
+            f"A gain model is needed, something that has tasks, predict and measured. Got {type(gains).__name__}. Of"
+            f" pairwise effects {remedy} makes one, of trained groups GainTable."
+        )
+    return check_tasks(gains.tasks)
+
+
+def by_name(values: Any) -> Any:
+    """What a pandas Series holds, as a dict, so that it is not taken by position; everything else as it is."""
+    return dict(values.items()) if hasattr(values, "items") and not isinstance(values, Mapping) else values
 
 
 def group_name(group: Collection[str]) -> str:

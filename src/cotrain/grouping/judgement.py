@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from cotrain.grouping.backends import predicted
-from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, group_name, membership
+from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, check_model, group_name, membership
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
 from cotrain.grouping.selection import select_groups
@@ -65,6 +65,7 @@ def judge(model: GainModel, table: GainTable, *, min_size: int = 2) -> Judgement
     """
     if min_size < 2:
         raise ValueError(f"min_size must be 2 or more, as a task alone has gain 0 by definition. Got {min_size}.")
+    check_model(model)
     sizes = np.array([len(group) for group in table.groups], dtype=np.intp)
     unseen = table.rows((sizes >= min_size) & ~model.measured(table.groups))
     mean, _ = predicted(model, unseen.groups, table.tasks)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cotrain.grouping.gains import FloatArray, GainModel
+from cotrain.grouping.gains import FloatArray, GainModel, by_name
 
 ObjectiveName: TypeAlias = Literal["auto", "total_loss", "mean_gain"]
 Weights: TypeAlias = Mapping[str, float] | Sequence[float] | FloatArray
@@ -61,11 +61,12 @@ def make_objective(gains: GainModel, name: ObjectiveName, weights: Weights | Non
 def _weights(weights: Weights | None, tasks: tuple[str, ...]) -> FloatArray:
     if weights is None:
         return np.ones(len(tasks))
+    weights = by_name(weights)
     if isinstance(weights, Mapping):
         wrong = set(weights) ^ set(tasks)
         if wrong:
             raise ValueError(
-                f"weights must name every task and no other. Wrong or missing: {', '.join(sorted(wrong))}."
+                f"weights must name every task and no other. Wrong or missing: {', '.join(sorted(map(str, wrong)))}."
             )
         weights = [weights[task] for task in tasks]
     weight = np.array(weights, dtype=np.float64)

@@ -11,7 +11,16 @@ import numpy as np
 
 from cotrain.grouping.constraints import Constraints, contradiction
 from cotrain.grouping.costs import Costs
-from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, Groups, check_tasks, group_name, membership
+from cotrain.grouping.gains import (
+    BoolArray,
+    FloatArray,
+    GainModel,
+    Groups,
+    check_model,
+    check_tasks,
+    group_name,
+    membership,
+)
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.objective import Objective, ObjectiveName, Weights, make_objective
 from cotrain.grouping.problem import make_problem
@@ -64,11 +73,11 @@ def partition_tasks(
     """
     started = time.monotonic()
     deadline = started + checked_limit(time_limit)
-    if isinstance(gains, GainModel):
+    if isinstance(gains, GainModel) or not callable(gains):
+        check_model(gains)
         if tasks is not None:
             raise ValueError("A gain model has tasks of its own. Leave tasks out, or pass a function of a group.")
         model: GainModel = gains
-        check_tasks(model.tasks)
         goal = make_objective(model, objective, weights, kappa)
     else:
         if tasks is None:

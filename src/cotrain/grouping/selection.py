@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from cotrain.grouping.appraisal import Appraisal
 from cotrain.grouping.candidates import Candidate, Valuer, in_order
 from cotrain.grouping.constraints import Constraints, whole_number
 from cotrain.grouping.costs import Costs
-from cotrain.grouping.gains import GainModel, Groups, check_tasks, membership
+from cotrain.grouping.gains import GainModel, Groups, check_model, membership
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
 from cotrain.grouping.problem import make_problem, valued_grouping
@@ -53,7 +55,8 @@ def select_groups(
         objective: "total_loss" minimises the sum of the tasks' losses, so a task with a large loss counts more;
             "mean_gain" counts every relative improvement alike. "auto": the total loss if the gain model was made
             from losses, else the mean gain. The two choose different groups; the result says which it was.
-        weights: [T] or by name, >= 0, the importance of each task on top of the objective; None: all 1.
+        weights: [T], or by name (a mapping or a pandas Series), >= 0, the importance of each task on top of the
+            objective; None: all 1.
         kappa: Standard deviations deducted from every gain, against choosing what is only by chance predicted high.
             1 loses at most .002 of mean gain where 0 loses up to .012, on the tables it was tried on.
         extra: Further networks, such as single-task networks of half the size and cost.
@@ -64,13 +67,14 @@ def select_groups(
         time ran out, it is the best that was found, with its bound; asking the gain model is not part of the limit.
 
     Raises:
-        ValueError: If there are fewer than 2 tasks, a gain is not finite, an argument is out of range, or no choice
-            of groups covers all tasks within the budget; the message then names the smallest budget that is enough.
-            If constraints contradict each other, it names them.
+        ValueError: If `gains` is no gain model (an affinity needs `PairMean(affinity)`), there are fewer than 2 tasks,
+            a gain is not finite, an argument is out of range, or no choice of groups covers all tasks within the
+            budget; the message then names the smallest budget that is enough. If constraints contradict each other,
+            it names them.
     """
     started = time.monotonic()
     deadline = started + checked_limit(time_limit)
-    check_tasks(gains.tasks)
+    check_model(gains)
     respected = with_size(constraints, max_size)
     check_budget(budget, counts_networks=costs is None and not extra, some_are_free=bool(respected.trained))
     problem = make_problem(
@@ -113,7 +117,7 @@ def serve_groups(
     Raises:
         ValueError: If a task is in no group, or a gain is not finite.
     """
-    tasks = check_tasks(gains.tasks)
+    tasks = check_model(gains)
     members = membership(groups, tuple(sorted(tasks)))
     if not members.any(axis=0).all():
         missing = sorted(tasks)[int((~members.any(axis=0)).argmax())]
@@ -132,6 +136,10 @@ def with_size(constraints: Constraints | None, max_size: int | None) -> Constrai
         ValueError: If the limit is below 1, or contradicts them.
     """
     known = Constraints() if constraints is None else constraints
+    if not isinstance(known, Constraints):
+        raise ValueError(  # noqa: TRY004  # as for every other wrong argument
+            f"Constraints are given as Constraints(...). Got {type(known).__name__}: {known!r}."
+        )
     if max_size is None:
         return known
     max_size = whole_number("max_size", max_size)
@@ -145,11 +153,17 @@ def checked_limit(time_limit: float) -> float:
     return time_limit
 
 
-def check_budget(budget: float, *, counts_networks: bool, some_are_free: bool = False) -> None:
-    """Refuses a budget that is no number, allows no network or, where it counts networks, is not whole."""
+def check_budget(budget: Any, *, counts_networks: bool, some_are_free: bool = False) -> None:
+    """Refuses a budget that is no finite number, allows no network or, where it counts networks, is not whole."""
+    is_number = isinstance(budget, Real)
+    if not is_number or not math.isfinite(budget):
+        raise ValueError(
+            f"The budget must be a finite number. Got budget={budget!r}. For no limit pass a large one, such as the"
+            " number of tasks where networks are counted."
+        )
     least = 0 if some_are_free else 1
     too_small = budget < least if counts_networks else not (budget > 0 or (some_are_free and budget == 0))
-    if not math.isfinite(budget) or too_small:
+    if too_small:
         raise ValueError(f"The budget must allow at least 1 network. Got budget={budget!r}. Pass budget=1 or more.")
     if counts_networks and budget != int(budget):
         raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 from cotrain.grouping.candidates import Candidate
 from cotrain.grouping.constraints import Constraints
 from cotrain.grouping.costs import Costs
-from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, check_tasks
+from cotrain.grouping.gains import BoolArray, FloatArray, GainModel, check_model
 from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.objective import ObjectiveName, Weights, make_objective
 from cotrain.grouping.problem import Problem, make_problem
@@ -112,7 +112,7 @@ def selection_stability(
     deadline = started + checked_limit(time_limit)
     if draws < 1:
         raise ValueError(f"At least 1 draw is needed. Got draws={draws!r}.")
-    tasks = check_tasks(gains.tasks)
+    tasks = check_model(gains)
     respected = with_size(constraints, max_size)
     check_budget(budget, counts_networks=costs is None and not extra, some_are_free=bool(respected.trained))
     goal = make_objective(gains, objective, weights, kappa)

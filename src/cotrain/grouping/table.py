@@ -90,9 +90,11 @@ class GainTable:
             std_column: Where the standard deviation of the gains stands; by default the gains are taken as exact.
 
         Raises:
-            ValueError: If a column is missing, a value is not a finite number, a row is there twice, a member of a
-                group has no row, a task has no loss alone or one that is not above 0.
+            ValueError: If the kind is unknown, a column is missing, a value is not a finite number, a row is there
+                twice, a member of a group has no row, a task has no loss alone or one that is not above 0.
         """
+        if kind not in ("auto", "loss", "gain"):
+            raise ValueError(f"kind must be 'auto', 'loss' or 'gain'. Got {kind!r}.")
         if kind == "auto":
             kind = _kind_of(column)
         rows = _read_rows(Path(path), column, std_column)
