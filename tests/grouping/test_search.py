@@ -222,6 +222,43 @@ def test_a_task_alone_that_was_not_trained_is_no_measurement():
     assert np.isnan(np.delete(mean[0], column)).all()
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_saved_over_losses_that_nobody_trained_is_told_to_be_an_estimate(alone):
+    trainer = Trainer()
+    found = search(trainer, trainings=17, singles=alone)
+    assert set(found.estimated) == {task for task in TASKS if (task,) not in trainer.trained}
+    assert bool(found.estimated) != alone
+    assert str(found).startswith(str(found.grouping))
+    assert ("estimated" in str(found)) != alone
+    assert f"{found.trainings} groups trained" in str(found)
+
+
+def test_the_log_may_be_a_string_and_numbers_may_be_floats_that_are_whole(tmp_path):
+    log = tmp_path / "search.jsonl"
+    found = search(Trainer(), trainings=np.float64(14), batch=2.0, log=str(log), tolerance=0)
+    whole = search(Trainer(), trainings=14, batch=2, tolerance=0)
+    assert (found.rounds, found.trainings) == (whole.rounds, 14)
+    again = Trainer()
+    assert search(again, trainings=14, batch=2, log=log, tolerance=0).rounds == whole.rounds
+    assert again.trained == []
+
+
+def test_one_network_that_diverged_does_not_cost_the_others_of_its_call(tmp_path):
+    trainer, log = Trainer(), tmp_path / "search.jsonl"
+
+    def diverges(groups):
+        losses = trainer(groups)
+        losses[1] = np.nan
+        return losses
+
+    with pytest.raises(ValueError, match=r"Got nan. If the network diverged, .*\. The other 5 groups .* in the log"):
+        search_groups(diverges, MembershipRidge, tasks=TASKS, budget=3, trainings=14, log=log)
+    again = Trainer()
+    whole = search(Trainer())
+    assert search(again, log=log).rounds == whole.rounds
+    assert len(again.trained) == whole.trainings - 5
+
+
 def test_progress_is_told():
     told = []
     search(Trainer(), tolerance=0, progress=lambda done, limit: told.append((done, limit)))
@@ -317,12 +354,16 @@ def test_bad_input_is_named(tmp_path):
         ({"candidates": []}, "covers all 6 tasks within budget=3"),
         ({"candidates": [("a", "b"), TASKS[1:]], "singles": False, "trainings": 1}, "leave out c, d, e, f"),
         ({"tasks": ("a", "a")}, "Got 'a' twice"),
+        ({"backend": TaskMean(Trainer().truth())}, "backend makes a gain model .* Got TaskMean"),
+        ({"backend": "ridge"}, "such as MembershipRidge"),
+        ({"shortened": 0.2}, r"shortened is given as Shortened\(...\). Got 0.2"),
+        ({"known": "losses.csv"}, "known must be a table of losses"),
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_is_trained(wrong, message):
     trainer = Trainer()
     with pytest.raises(ValueError, match=message):
-        search_groups(trainer, MembershipRidge, **{"tasks": TASKS, "budget": 3, "trainings": 14} | wrong)
+        search_groups(trainer, **{"backend": MembershipRidge, "tasks": TASKS, "budget": 3, "trainings": 14} | wrong)
     assert trainer.trained == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -10,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cotrain.grouping.gains import FloatArray, check_tasks, group_name, membership
+from cotrain.grouping.gains import BoolArray, FloatArray, check_tasks, group_name, membership
 from cotrain.grouping.table import GainTable
 
 __all__ = ["MeasuredLosses", "Names", "TrainGroups"]
@@ -30,7 +31,8 @@ class MeasuredLosses:
         known: Groups whose losses are known without training, and by its `single_losses` the tasks alone.
         log: A file of JSON lines, one for each trained group, added to after each call of `train_groups`. What it
             holds already is not trained again, so that an interrupted search, started again with the same
-            arguments, takes the same way and trains only what is missing. None: nothing is written.
+            arguments, takes the same way and trains only what is missing; what a call had trained when it was cut
+            short is lost. None: nothing is written.
 
     Raises:
         ValueError: If the known table is of other tasks or has no losses, or the file's lines are of other tasks or
@@ -42,13 +44,15 @@ class MeasuredLosses:
         tasks: Iterable[str],
         train_groups: TrainGroups,
         known: GainTable | None = None,
-        log: Path | None = None,
+        log: str | os.PathLike[str] | None = None,
     ) -> None:
         self.tasks = check_tasks(tasks)
-        self._train_groups, self._log = train_groups, log
+        self._train_groups, self._log = train_groups, None if log is None else Path(log)
         self._losses = {} if known is None else _losses_of(known, self.tasks)
         self._known = len(self._losses)
-        self._kept: dict[frozenset[str], FloatArray] = {} if log is None or not log.exists() else self._read(log)
+        self._kept: dict[frozenset[str], FloatArray] = {}
+        if self._log is not None and self._log.exists():
+            self._kept = self._read(self._log)
 
     @property
     def groups(self) -> tuple[Names, ...]:
@@ -72,15 +76,19 @@ class MeasuredLosses:
         """Trains those of the groups that were not trained yet, in one call; returns them.
 
         Raises:
-            ValueError: If `train_groups` gives something else than one finite loss above 0 for every member.
+            ValueError: If `train_groups` gives something else than one finite loss above 0 for every member; groups
+                of the same call for which it did are in the log.
         """
         new = [group for group in dict.fromkeys(map(frozenset, groups)) if group not in self._losses]
         missing = [group for group in new if group not in self._kept]
         if missing:
             names = [self._named(group) for group in missing]
-            losses = self._checked(self._train_groups(names), names)
-            self._kept.update(zip(missing, losses, strict=True))
-            self._write(missing)
+            losses = self._shaped(self._train_groups(names), names)
+            bad = membership(names, self.tasks) & ~(np.isfinite(losses) & (losses > 0))
+            good = [row for row in range(len(missing)) if not bad[row].any()]
+            self._kept.update((missing[row], losses[row]) for row in good)
+            self._write([missing[row] for row in good])
+            self._refuse(bad, losses, names)
         self._losses.update((group, self._kept[group]) for group in new)
         return [self._named(group) for group in new]
 
@@ -107,21 +115,26 @@ class MeasuredLosses:
     def _named(self, group: frozenset[str]) -> Names:
         return tuple(task for task in self.tasks if task in group)
 
-    def _checked(self, values: ArrayLike, groups: Sequence[Names]) -> FloatArray:
+    def _shaped(self, values: ArrayLike, groups: Sequence[Names]) -> FloatArray:
         losses = np.array(values, dtype=np.float64)
         members = membership(groups, self.tasks)
         if losses.shape != members.shape:
             raise ValueError(
                 f"train_groups must return losses [groups, tasks] = {list(members.shape)}. Got {list(losses.shape)}."
             )
-        wrong = members & ~(np.isfinite(losses) & (losses > 0))
-        if wrong.any():
-            row, j = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"The loss of task {self.tasks[j]!r} in group {group_name(groups[row])} must be a finite number above"
-                f" 0. Got {losses[row, j]}."
-            )
         return np.where(members, losses, np.nan)
+
+    def _refuse(self, bad: BoolArray, losses: FloatArray, groups: Sequence[Names]) -> None:
+        if not bad.any():
+            return
+        row, j = np.argwhere(bad)[0]
+        others = len(groups) - int(bad.any(axis=1).sum())
+        kept = "" if self._log is None or not others else f" The other {others} groups of this call are in the log."
+        raise ValueError(
+            f"The loss of task {self.tasks[j]!r} in group {group_name(groups[row])} must be a finite number above"
+            f" 0. Got {losses[row, j]}. If the network diverged, train it again at a lower rate, or give the loss of"
+            f" a constant prediction.{kept}"
+        )
 
     def _write(self, groups: Sequence[frozenset[str]]) -> None:
         if self._log is None:
@@ -159,6 +172,10 @@ class MeasuredLosses:
 
 
 def _losses_of(known: GainTable, tasks: Names) -> dict[frozenset[str], FloatArray]:
+    if not isinstance(known, GainTable):
+        raise ValueError(  # noqa: TRY004  # as for every other wrong argument
+            f"known must be a table of losses, as GainTable.from_csv reads one. Got {type(known).__name__}."
+        )
     if set(known.tasks) != set(tasks) or known.single_losses is None:
         raise ValueError(
             f"known must be a table of losses of the same tasks. Got tasks {', '.join(known.tasks)}"

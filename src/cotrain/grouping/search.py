@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from cotrain.grouping.grouping import Grouping
 from cotrain.grouping.measured_losses import Names, TrainGroups
 from cotrain.grouping.next_trainings import Acquisition, OpenSingles, Picks, Wishes
 from cotrain.grouping.objective import ObjectiveName, Weights
-from cotrain.grouping.search_arguments import check_covered, check_search
+from cotrain.grouping.search_arguments import check_called, check_covered, check_search
 from cotrain.grouping.shortened import SearchTrainings, Shortened
 from cotrain.grouping.stacked_gains import StackedGains
 from cotrain.grouping.table import GainTable
@@ -33,7 +33,8 @@ class Round:
         trained: The groups.
         why: "first" (before anything was known), "chosen" (they are in the best choice by the model),
             "improvement", "uncertainty" or "random"; "shortened" if they were only tried shortly.
-        expected: The largest expected improvement before the round, in units of the objective; NaN if not asked for.
+        expected: The largest expected improvement before the round, in units of the objective; infinite where the
+            best choice by the model held what is untrained, NaN if not asked for.
         value: Of the best choice among trained groups after the round; NaN if they do not cover all tasks.
     """
 
@@ -49,13 +50,17 @@ class Search:
 
     Attributes:
         grouping: The best choice among the trained groups, proven; or, where these do not cover all tasks, the best
-            by the model, with unmeasured groups in it.
+            by the model, with unmeasured groups in it. Its value is over losses alone, some of which may be
+            `estimated`.
         table: All measurements.
         model: The gain model, fitted to all of them.
         rounds: What was trained, when and why.
         trainings: How many groups were trained in full.
         shortened: The groups that were only tried shortly.
         settled: Whether it stopped because no group promised to change the choice by more than the tolerance.
+        estimated: The tasks that were not trained alone, so that their loss alone is an estimate: the geometric mean
+            of their losses in the smallest groups that hold them. Which groups are chosen by the total loss does not
+            depend on it.
     """
 
     grouping: Grouping
@@ -65,6 +70,19 @@ class Search:
     trainings: int
     shortened: tuple[Names, ...]
     settled: bool
+    estimated: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The choice, and what it stands on."""
+        shortly = f", {len(self.shortened)} more only shortly" if self.shortened else ""
+        why = "no other promised to change the choice" if self.settled else "no more were allowed"
+        lines = [str(self.grouping), f"{self.trainings} groups trained{shortly}; {why}."]
+        if self.estimated:
+            lines.append(
+                f"{', '.join(self.estimated)} not trained alone: their losses alone are estimated from the smallest"
+                " groups that hold them, and so is what is saved over these."
+            )
+        return "\n".join(lines)
 
 
 def search_groups(
@@ -87,7 +105,7 @@ def search_groups(
     candidates: Groups | None = None,
     grow: bool = False,
     shortened: Shortened | None = None,
-    log: Path | None = None,
+    log: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Search:
@@ -129,8 +147,10 @@ def search_groups(
             (`one_task_apart`) become candidates too. For more groups than can be predicted.
         shortened: Trainings that stop early, to try several groups for the price of one. None: all are full ones. On
             published tables early losses say little (see docs/gains.md), so this is for trainings that rank early.
-        log: A file to which every training is added; an interrupted search that is started again with it takes the
-            same way without training anything twice. Shortened ones are in a second file, `NAME-shortened.SUFFIX`.
+        log: A file to which the groups of every call of `train_groups` are added when it ends; an interrupted search
+            that is started again with it takes the same way without training these twice. The first call has many
+            groups, whatever `batch` is: let `train_groups` keep what it trained where losing that call would hurt.
+            Shortened ones are in a second file, `NAME-shortened.SUFFIX`.
         seed: Decides the random groups.
         progress: Called with the number of full trainings and their limit after every round.
 
@@ -142,7 +162,9 @@ def search_groups(
     names = check_tasks(tasks)
     allowed = None if candidates is None else _in_order(candidates, names)
     wishes = Wishes(budget, costs, max_size, objective, weights, constraints, allowed)
+    check_called(train_groups, backend, shortened)
     check_search(names, wishes, trainings=trainings, batch=batch, acquisition=acquisition, tolerance=tolerance)
+    trainings, batch = int(trainings), int(batch)
     run = SearchTrainings(names, train_groups, known, log, shortened)
     losses = run.full
     rng = np.random.default_rng(seed)
@@ -202,7 +224,8 @@ def search_groups(
             spend(picks.groups, picks.why, picks.expected)
     model = OpenSingles(run.model(backend), losses.alone)
     grouping = wishes.among_trained(losses) or wishes.by_mean(model)
-    return Search(grouping, losses.table(), model, tuple(rounds), losses.spent, run.only_shortened, settled)
+    estimated = tuple(task for task in names if task not in losses.alone)
+    return Search(grouping, losses.table(), model, tuple(rounds), losses.spent, run.only_shortened, settled, estimated)
 
 
 def _in_order(groups: Groups, tasks: Names) -> tuple[Names, ...]:

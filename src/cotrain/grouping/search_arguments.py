@@ -12,8 +12,9 @@ from cotrain.grouping.constraints import whole_number
 from cotrain.grouping.gains import BoolArray, FloatArray, Groups, membership
 from cotrain.grouping.measured_losses import Names
 from cotrain.grouping.next_trainings import Acquisition, Wishes
+from cotrain.grouping.shortened import Shortened
 
-__all__ = ["check_covered", "check_search"]
+__all__ = ["check_called", "check_covered", "check_search"]
 
 
 def check_search(
@@ -34,6 +35,28 @@ def check_search(
         raise ValueError(f"tolerance is a share of the choice's own scale, 0 or more. Got {tolerance!r}.")
     constraints = wishes.constraints and replace(wishes.constraints, min_gain=None)
     replace(wishes, constraints=constraints).by_mean(_Unchanged(tasks))
+
+
+def check_called(train_groups: object, backend: object, shortened: object) -> None:
+    """Refuse what cannot be called, which would only show after the first trainings.
+
+    Raises:
+        ValueError: If one of them is of another kind.
+    """
+    if not callable(train_groups):
+        raise ValueError(  # noqa: TRY004  # as for every other wrong argument
+            "train_groups is a function from groups to losses [groups, tasks]. Got"
+            f" {type(train_groups).__name__}: {train_groups!r}."
+        )
+    if not callable(backend):
+        raise ValueError(  # noqa: TRY004
+            "backend makes a gain model of a GainTable: a class such as MembershipRidge, or a function. Got"
+            f" {type(backend).__name__}. For a model that does not look at the table pass lambda table: model."
+        )
+    if not isinstance(shortened, Shortened | None):
+        raise ValueError(  # noqa: TRY004
+            f"shortened is given as Shortened(...). Got {shortened!r}."
+        )
 
 
 def check_covered(tasks: Names, groups: Iterable[Names], trainings: int) -> None:

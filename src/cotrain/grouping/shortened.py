@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,7 @@ class SearchTrainings:
         tasks: Names,
         train_groups: TrainGroups,
         known: GainTable | None,
-        log: Path | None,
+        log: str | os.PathLike[str] | None,
         shortened: Shortened | None,
     ) -> None:
         """Takes the arguments of `search_groups`; the log of shortened trainings stands beside that of full ones."""
@@ -72,7 +73,8 @@ class SearchTrainings:
         self._shortened = shortened
         self._short: MeasuredLosses | None = None
         if shortened is not None:
-            beside = None if log is None else log.with_name(f"{log.stem}-shortened{log.suffix}")
+            path = None if log is None else Path(log)
+            beside = None if path is None else path.with_name(f"{path.stem}-shortened{path.suffix}")
             self._short = MeasuredLosses(tasks, shortened.train_groups, None, beside)
 
     @property
