@@ -394,7 +394,7 @@ def test_other_tasks_are_refused():
         ({"hysteresis": math.nan}, "hysteresis must not be negative, and finite"),
         ({"hysteresis": math.inf}, "hysteresis must not be negative, and finite"),
         ({"hysteresis": "1"}, "hysteresis must not be negative, and finite"),
-        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"seed": 0.5}, "seed is a whole number"),
         ({"exact": "no"}, "exact must be one of"),
         ({"score_batch": 3}, "score_batch must be a function"),
         ({"min_rate": 1.5}, "min_rate must be between 0 and 1"),

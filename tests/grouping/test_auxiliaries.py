@@ -126,6 +126,14 @@ def test_a_group_that_nothing_is_known_of_does_not_help():
     assert found.gain[0] == pytest.approx(0.3)
 
 
+def test_what_is_not_known_is_no_number_in_words():
+    nan = np.nan
+    found = select_auxiliaries("a", GainTable("abc", [("a", "b")], [[0.1, 0.1, nan]]))
+    assert found.helpers == ("b",)
+    assert np.isnan(found.scores["c"])
+    assert str(found).endswith("Measured gain: +0.100 +- 0.000; no helper: 0; all 2 helpers: unknown; unknown pair: c.")
+
+
 def test_a_gain_that_was_trained_is_called_measured():
     table = GainTable(["main", "a"], [("main", "a")], [[0.2, 0.1]])
     found = select_auxiliaries("main", table)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
@@ -40,15 +41,17 @@ def named(name: str, **options: Any) -> Aggregation:
         options: Of the method, such as `c=0.4` for "cagrad"; those of TorchJD's methods are TorchJD's.
 
     Raises:
-        UnknownNameError: If there is no aggregation of that name; a ValueError.
+        UnknownNameError: If there is no aggregation of that name (near ones are suggested); a ValueError.
         ImportError: If it needs an extra that is not installed, with the pip command.
         ValueError: If an option is unknown or out of its range.
     """
     make = _MAKERS.get(name.lower())
     if make is None:
-        raise UnknownNameError(f"There is no aggregation {name!r}. There are {', '.join(aggregation_names())}.")
+        near = get_close_matches(name.lower().replace("_", "-"), _MAKERS)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownNameError(f"There is no aggregation {name!r}.{hint} There are {', '.join(aggregation_names())}.")
     try:
-        return make(**options)
+        return as_aggregation(make(**options))
     except TypeError as error:
         raise ValueError(f"The aggregation {name!r} cannot be made with {options}: {error}.") from error
 
@@ -84,12 +87,12 @@ def aggregation_names() -> tuple[str, ...]:
     return tuple(sorted(_MAKERS))
 
 
-def register(name: str, make: Callable[..., Aggregation]) -> None:
+def register(name: str, make: Callable[..., Aggregation | Weighting]) -> None:
     """Add an aggregation of one's own.
 
     Args:
         name: In lower case.
-        make: From options to a new aggregation.
+        make: From options to a new aggregation, or to a weighting: a class such as `UPGrad` will do.
 
     Raises:
         ValueError: If the name is taken, or not in lower case.
@@ -135,7 +138,10 @@ class _ScalarizerMaker:
 
     def __call__(self, n_tasks: int) -> nn.Module:
         sized: dict[str, Any] = {} if self.per_task is None else {self.per_task: n_tasks}
-        if self.weights and "weights" not in self.chosen:
+        weights = self.chosen.get("weights")
+        if weights is not None and not (isinstance(weights, torch.Tensor) and weights.shape == (n_tasks,)):
+            raise ValueError(f"weights must be a list of one number per task. Got {weights!r} for {n_tasks} tasks.")
+        if self.weights and weights is None:
             sized["weights"] = torch.full((n_tasks,), 1 / n_tasks)
         return torchjd_scalarizer(self.name, **self.chosen, **sized)
 
@@ -145,7 +151,7 @@ def _with_tensors(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: torch.tensor(value) if isinstance(value, list | tuple) else value for key, value in options.items()}
 
 
-_MAKERS: dict[str, Callable[..., Aggregation]] = {
+_MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "db-mtl": DBMTL,
     "dualproj": _weighed_by(DualProj),
     "dwa": DWA,

@@ -57,8 +57,6 @@ class TransferenceOptions:
             raise ValueError(
                 f"hysteresis must not be negative, and finite: standard errors of a gain. Got {self.hysteresis!r}."
             )
-        if not _is_whole(self.seed):
-            raise ValueError(f"seed must be a whole number. Got {self.seed!r}.")
         if self.score_batch is not None and not callable(self.score_batch):
             raise ValueError(f"score_batch must be a function that returns a Batch. Got {self.score_batch!r}.")
         if not self.exact and (self.heads != "fixed" or self.score_batch is not None):

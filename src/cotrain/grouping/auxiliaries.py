@@ -48,11 +48,17 @@ class Auxiliaries:
 
     def __str__(self) -> str:
         kept = ", ".join(f"{name} ({weight:.2f})" for name, weight in self.weights.items()) or "none"
+        unknown = [name for name, score in self.scores.items() if np.isnan(score)]
         return (
             f"Helpers of {self.main}: {kept}. {'Measured' if self.verified else 'Predicted, unverified'}"
-            f" {self.gain_unit}: {self.gain[0]:+.3f} +- {self.gain[1]:.3f};"
-            f" no helper: 0; all {len(self.scores)} helpers: {self.gain_of_all[0]:+.3f} +- {self.gain_of_all[1]:.3f}."
+            f" {self.gain_unit}: {_said(*self.gain)};"
+            f" no helper: 0; all {len(self.scores)} helpers: {_said(*self.gain_of_all)}"
+            f"{'; unknown pair: ' + ', '.join(unknown) if unknown else ''}."
         )
+
+
+def _said(gain: float, deviation: float) -> str:
+    return "unknown" if np.isnan(gain) else f"{gain:+.3f} +- {deviation:.3f}"
 
 
 def select_auxiliaries(
@@ -66,8 +72,8 @@ def select_auxiliaries(
     """Choose the tasks that help one main task, for example one with few samples.
 
     The score of helper a is the entry (a, main) of an affinity, or the gain of the main task in the pair
-    {main, a}. A helper whose score is not above one standard error is dropped: it may as well be harmful. Of the
-    others, the one that raises the predicted gain of the main task most is added until none raises it. An affinity
+    {main, a}. A helper whose score is not above one standard error is dropped: it may as well be harmful; so is one
+    of whose pair a table knows nothing, and its score is NaN. Of the others, the one that raises the predicted gain of the main task most is added until none raises it. An affinity
     alone cannot do the last step, because the mean of its entries is highest for a single helper: without `gains` it
     keeps all that were not dropped. What comes out is a prediction; train it against no helper and all helpers.
 
@@ -80,8 +86,8 @@ def select_auxiliaries(
         momentum: The share of the previous scores that is kept, from 0 to below 1.
 
     Raises:
-        ValueError: If the main task is unknown, `gains` has other tasks or is one of scores, `previous` belongs to
-            another main task, unit or set of tasks, or momentum is out of range.
+        ValueError: If `effects` or `gains` is no gain model, the main task is unknown, `gains` has other tasks or is
+            one of scores, `previous` belongs to another main task, unit or set of tasks, or momentum is out of range.
     """
     model: GainModel = PairMean(effects) if hasattr(effects, "matrix") else effects
     for given in (model,) if gains is None else (model, gains):
