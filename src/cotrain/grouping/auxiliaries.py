@@ -73,9 +73,10 @@ def select_auxiliaries(
 
     The score of helper a is the entry (a, main) of an affinity, or the gain of the main task in the pair
     {main, a}. A helper whose score is not above one standard error is dropped: it may as well be harmful; so is one
-    of whose pair a table knows nothing, and its score is NaN. Of the others, the one that raises the predicted gain of the main task most is added until none raises it. An affinity
-    alone cannot do the last step, because the mean of its entries is highest for a single helper: without `gains` it
-    keeps all that were not dropped. What comes out is a prediction; train it against no helper and all helpers.
+    of whose pair a table knows nothing, and its score is NaN. Of the others, the one that raises the predicted gain of
+    the main task most is added until none raises it. An affinity alone cannot do the last step, because the mean of
+    its entries is highest for a single helper: without `gains` it keeps all that were not dropped. What comes out is a
+    prediction; train it against no helper and all helpers.
 
     Args:
         main: Name of the main task.
