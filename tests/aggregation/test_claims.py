@@ -151,3 +151,20 @@ def test_formulas_of_loss_weights():
         torch.testing.assert_close(
             weights_of(name, LEVELS), weights, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        *((name, 4.0) for name in ("sum", "dwa", "gradnorm", "pcgrad", "gradvac", "graddrop")),
+        *((name, 1.0) for name in ("mean", "upgrad", "dualproj", "mgda", "imtl-g")),
+        ("nash-mtl", 0.2),
+    ],
+)
+def test_the_length_of_a_direction_is_that_of_a_sum_or_of_a_mean(name, length):
+    """Of four tasks that agree, which leaves nothing else to differ by; the page on aggregation says which is which."""
+    gradients = torch.zeros(4, 6)
+    gradients[:, 0] = 1.0
+    direction, heads, _ = step(named(name, **({"max_norm": 0.2} if name == "nash-mtl" else {})), gradients)
+    assert direction.norm() == pytest.approx(length, rel=1e-3)
+    torch.testing.assert_close(heads, torch.ones(4))

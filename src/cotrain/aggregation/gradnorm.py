@@ -36,7 +36,7 @@ class GradNorm(StepAggregation):
         on_choice: Called with what was decided at every step.
 
     Raises:
-        ValueError: In `backward`, if a loss is not positive, or `layer` is no shared parameter.
+        ValueError: If lr is not positive; in `backward`, if a loss is not positive, or `layer` is no shared parameter.
     """
 
     def __init__(

@@ -56,7 +56,13 @@ class LogSum(StepAggregation):
     """The sum of the losses' logarithms: weights 1 / L, which no scale of a loss changes.
 
     Its gradient beats every subset of the tasks to first order at equal length, so this is the rival of methods that
-    choose among subsets. Needs positive losses. A loss near 0 gets a large weight.
+    choose among subsets. A loss near 0 gets a large weight.
+
+    Args:
+        on_choice: Called with what was decided at every step.
+
+    Raises:
+        ValueError: In `backward`, if a loss is not positive.
     """
 
     def _combine(self, run: TrainingPass, split: Split, batch: Batch) -> Combined:  # noqa: ARG002

@@ -64,8 +64,8 @@ class Grouping:
         seconds: How long that took.
         objective: "total_loss": `value` is the sum of losses saved over training every task alone, in units of the
             losses. "mean_gain": `value` is the (weighted) mean gain, 0.1 = 10 % less loss. "mean_score": the
-            same of scores, which rank groups and are no gains. "worth": the total of a function of the groups. Empty
-            if not valued.
+            same of scores, which rank groups and are no gains. "worth": the total of a function of the groups.
+            "density": that of clusters of an affinity. Empty if not valued.
         value_at_mean: `value` without the deduction of `kappa` standard deviations.
         kappa: Standard deviations deducted from every gain.
         budget: The budget given, None if there was none.

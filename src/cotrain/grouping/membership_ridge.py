@@ -13,10 +13,10 @@ class MembershipRidge:
 
     The membership surrogate of Li et al. (2023, arXiv:2303.14582), with one pair of penalties for all tasks, chosen by
     leaving one group out: on the weights, up to where only the task's mean is left, and on the distance of the task's
-    mean from that of all tasks. The default when trainings are affordable. Train groups of the size that you will
-    deploy: pairs say little about large groups (correlation .33 from all 351 pairs of a published table with 27 tasks,
-    .75 from 150 groups of 12 to 16 tasks). Without any group of two or more the prediction is 0, `PRIOR_STD` wide
-    or more.
+    mean from that of all tasks. One of those that `StackedGains`, the default, weighs. Train groups of the size that
+    you will deploy: pairs say little about large groups (correlation .33 from all 351 pairs of a published table with
+    27 tasks, .75 from 150 groups of 12 to 16 tasks). Without any group of two or more the prediction is 0, `PRIOR_STD`
+    wide or more.
 
     Attributes:
         weights: [T, T], row t: what each other task adds to the gain of t; 0 on the diagonal.
