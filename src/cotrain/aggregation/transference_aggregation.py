@@ -63,7 +63,7 @@ class TransferenceAggregation(StepAggregation):
             Losses count as at least 1 % of their running mean.
         heads: "fixed", or "stepped": the losses after the step are those of heads after their own step, as the paper
             has it from memory. Fixed ones are the default since the closed form is of fixed heads, and a score is then
-            of the shared step alone; neither was measured to train better.
+            of the shared step alone; the two trained alike wherever we tried (docs/aggregation.md).
         every: Decide at every n-th step, beginning with the first, and keep the weights in between.
         score_batch: Called at every decision for a second batch to score on; None scores on the training batch, whose
             scores do not carry over to other samples.
