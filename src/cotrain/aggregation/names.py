@@ -47,7 +47,7 @@ def named(name: str, **options: Any) -> Aggregation:
     """
     make = _MAKERS.get(name.lower())
     if make is None:
-        near = get_close_matches(name.lower().replace("_", "-"), _MAKERS)
+        near = get_close_matches(name.lower().replace("_", "-"), _MAKERS, cutoff=0.7)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownNameError(f"There is no aggregation {name!r}.{hint} There are {', '.join(aggregation_names())}.")
     try:
