@@ -66,7 +66,7 @@ def test_what_is_chosen_was_trained_and_valued_by_its_validation_losses(searched
     assert model.measured(table.groups).all()
 
 
-@pytest.mark.parametrize("cut_after", [1, 4, 7])
+@pytest.mark.parametrize("cut_after", [1, 6])
 def test_a_search_that_was_killed_goes_on_to_the_same_result(searched, search, tmp_path, monkeypatch, cut_after):
     really, writes = Path.replace, 0
 
