@@ -8,6 +8,7 @@ import random
 import re
 import resource
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -36,6 +37,22 @@ def small(table, *more):
     return "run", table, "--targets", ",".join(TARGETS), *SMALL, *more
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study that was run once, and its table."""
+    folder = tmp_path_factory.mktemp("finished")
+    table = write_table(folder / "table.csv")
+    assert main([str(word) for word in small(table, "--out", folder / "study")]) == 0
+    return folder / "study", table
+
+
+@pytest.fixture
+def study_table(cotrain, finished):
+    """The table of the finished study, a copy of which is in the folder `study`."""
+    shutil.copytree(finished[0], "study")
+    return finished[1]
+
+
 def test_run_leaves_a_study_and_says_what_came_out(cotrain, table):
     code, out, err = cotrain(*small(table, "--out", "study"))
     assert code == 0
@@ -47,9 +64,8 @@ def test_run_leaves_a_study_and_says_what_came_out(cotrain, table):
         assert step in err
 
 
-def test_the_steps_one_by_one_are_the_whole(cotrain, table):
-    assert cotrain(*small(table, "--out", "at-once"))[0] == 0
-    code, out, _ = cotrain("affinity", *small(table, "--out", "stepwise")[1:])
+def test_the_steps_one_by_one_are_the_whole(cotrain, study_table):
+    code, out, _ = cotrain("affinity", *small(study_table, "--out", "stepwise")[1:])
     assert code == 0
     assert "of 12 affinities" in out
     assert "Next: cotrain groups stepwise" in out
@@ -61,7 +77,7 @@ def test_the_steps_one_by_one_are_the_whole(cotrain, table):
     code, out, _ = cotrain("train", "stepwise")
     assert code == 0
     assert "Report: stepwise/report.html" in out
-    assert results_of(Path("stepwise")) == results_of(Path("at-once"))
+    assert results_of(Path("stepwise")) == results_of(Path("study"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -273,8 +289,7 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_on_a_full_disk_the_old_report_survives(cotrain, table, small_disk):
-    assert cotrain(*small(table, "--out", "study"))[0] == 0
+def test_on_a_full_disk_the_old_report_survives(cotrain, study_table, small_disk):
     before = Path("study/report.html").read_bytes()
     small_disk(100_000)
     code, _, err = cotrain("report", "study")
@@ -285,18 +300,17 @@ def test_on_a_full_disk_the_old_report_survives(cotrain, table, small_disk):
     assert not list(Path("study").rglob("*.part"))
 
 
-def test_on_a_full_disk_a_study_stops_and_goes_on_later(cotrain, table, small_disk):
-    words = small(table, "--out", "study")
-    assert cotrain(*small(table, "--out", "undisturbed"))[0] == 0
+def test_on_a_full_disk_a_study_stops_and_goes_on_later(cotrain, study_table, small_disk):
+    words = small(study_table, "--out", "later")
     small_disk(4_000)
     code, _, err = cotrain(*words)
     small_disk(resource.RLIM_INFINITY)
     assert code == 1
     assert err.strip().splitlines()[-1].startswith("cotrain: ")
     assert "Traceback" not in err
-    assert not list(Path("study").rglob("*.part"))
+    assert not list(Path("later").rglob("*.part"))
     assert cotrain(*words, "--resume")[0] == 0
-    assert results_of(Path("study")) == results_of(Path("undisturbed"))
+    assert results_of(Path("later")) == results_of(Path("study"))
 
 
 def test_an_interruption_says_how_to_go_on(cotrain, monkeypatch):
@@ -455,8 +469,7 @@ def test_groups_of_a_table_of_measured_losses(cotrain):
     assert cotrain("groups", "measured.csv", "--budget", "0")[0] in (1, 2)
 
 
-def test_report_is_written_again(cotrain, table):
-    cotrain(*small(table, "--out", "study"))
+def test_report_is_written_again(cotrain, study_table):
     before = Path("study/report.html").read_bytes()
     Path("study/report.html").unlink()
     code, out, _ = cotrain("report", "study")
@@ -464,13 +477,12 @@ def test_report_is_written_again(cotrain, table):
     assert Path("study/report.html").read_bytes() == before
 
 
-def test_report_of_a_damaged_study_names_the_file(cotrain, table):
-    cotrain(*small(table, "--out", "study"))
+def test_report_of_a_damaged_study_names_the_file(cotrain, study_table):
     Path("study/metrics.json").write_text('{"arms": ')
     code, _, err = cotrain("report", "study")
     assert code == 1
     assert "metrics.json" in sentence(err)
-    assert cotrain(*small(table, "--out", "study", "--resume"))[0] == 0
+    assert cotrain(*small(study_table, "--out", "study", "--resume"))[0] == 0
 
 
 def test_datasets_says_what_is_built_in_and_where_it_is_looked_for(cotrain, monkeypatch, tmp_path):
