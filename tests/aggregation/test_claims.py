@@ -14,7 +14,7 @@ CLAIMS = {  # name: options, and what is claimed of independent gradients
     "upgrad": ({}, {"no conflict", "linear under scaling", "linear in one scale"}),
     "dualproj": ({}, {"no conflict", "linear in one scale"}),
     "mgda": ({}, {"no conflict", "shortest average", "linear in one scale"}),
-    "cagrad": ({"c": 1.0, "norm_eps": 1e-9}, {"no conflict"}),
+    "cagrad": ({"c": 1.0}, {"no conflict", "linear in one scale"}),
     "nash-mtl": ({"max_norm": INFINITE}, {"no conflict", "equal relative gains", "blind to scales"}),
     "fairgrad": ({"alpha": 1.0}, {"no conflict", "equal relative gains"}),
     "config": ({}, {"no conflict", "equal cosines", "linear in one scale"}),

@@ -9,6 +9,7 @@ from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from cotrain.aggregation.aggregation import GradientAggregation
+from cotrain.aggregation.cagrad import CAGrad
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.pcgrad import PCGrad, projected_gradients_of
@@ -47,7 +48,7 @@ def conflict(jacobian: Tensor, found: Tensor) -> float:
     return float(((jacobian @ found) / jacobian.norm(dim=1)).min() / jacobian.norm(dim=1).max())
 
 
-@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA()])
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), CAGrad(1.0), CAGrad(2.5)])
 @given(jacobian=jacobians())
 def test_no_task_is_conflicted_with(weighting, jacobian):
     assert conflict(jacobian, direction(weighting, jacobian)) > -1e-6
@@ -90,6 +91,69 @@ def test_mgda_is_the_shortest_average(jacobian):
     norms = gramian.diagonal().sqrt()
     seen = gramian @ weights
     assert float(((seen - weights @ seen) / norms / norms.max()).min()) > -1e-12
+
+
+@pytest.mark.parametrize("c", [0.1, 0.4, 1.0, 2.5])
+@given(jacobian=jacobians())
+def test_cagrad_helps_the_worst_task_as_much_as_can_be(c, jacobian):
+    """The conditions of the optimum, in tasks' own units, which leave no room: what is added is as long as allowed,
+    an average of gradients, and only of those that gain least."""
+    weights = CAGrad(c)(jacobian @ jacobian.T)
+    mean, found = jacobian.mean(0), weights @ jacobian
+    if float(mean.norm()) < 1e-12 * float(jacobian.norm()) or not bool(weights.any()):
+        return  # of the stationary: see below
+    norms = jacobian.norm(dim=1)
+    added = weights - 1 / len(jacobian)
+    assert float(added.min()) >= 0
+    assert float((added @ jacobian).norm()) == pytest.approx(c * float(mean.norm()), rel=1e-6)
+    gains = jacobian @ found
+    rounding = 1e-14 * norms.max() * mean.norm()  # of the longest gradient's product
+    above = (gains - gains.min() - rounding).clamp(min=0) / norms / mean.norm()
+    assert float((added * norms / (added * norms).sum() * above).max()) < 1e-9
+
+
+@pytest.mark.parametrize("c", [0.4, 1.0])
+@given(generated=st.integers(0, 2**31), size=st.integers(2, 6))
+def test_cagrad_is_the_least_of_a_fine_grid(c, generated, size):
+    jacobian = torch.randn(3, size, generator=torch.Generator().manual_seed(generated), dtype=torch.float64).numpy()
+    mean = jacobian.mean(0)
+    first, second = np.meshgrid(np.arange(101) / 100, np.arange(101) / 100)
+    averages = np.stack([first, second, 1 - first - second], -1)[first + second <= 1] @ jacobian
+    least = (averages @ mean + c * np.linalg.norm(mean) * np.linalg.norm(averages, axis=1)).min()
+    found = direction(CAGrad(c), torch.from_numpy(jacobian)).numpy()
+    gain = float((jacobian @ found).min())
+    scale = np.linalg.norm(jacobian) * np.linalg.norm(mean)
+    assert gain <= least + 1e-9 * scale  # no direction within reach has more, by duality
+    assert gain >= least - 0.02 * scale
+
+
+@given(jacobians(("gaussian", "few dimensions", "agreeing", "scales")), st.floats(1e-6, 1e6))
+def test_cagrad_scales_with_the_gradients(jacobian, factor):
+    one, other = direction(CAGrad(), factor * jacobian), factor * direction(CAGrad(), jacobian)
+    assert float((one - other).norm()) < 1e-6 * float(other.norm())
+
+
+def test_cagrad_without_a_reach_is_the_mean_and_of_one_task_longer():
+    jacobian = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(direction(CAGrad(c=0), jacobian), jacobian.mean(0))
+    torch.testing.assert_close(direction(CAGrad(c=0.4), jacobian[:1]), 1.4 * jacobian[0])
+
+
+def test_cagrad_stands_still_where_gradients_balance_each_other():
+    jacobian = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    jacobian += 1
+    balanced = torch.cat([jacobian[:1], -2 * jacobian[:1]])
+    assert float(direction(CAGrad(1.0), balanced).norm()) < 1e-12
+    assert float(direction(CAGrad(0.4), balanced).norm()) == pytest.approx(0.6 * float(balanced.mean(0).norm()))
+    assert not bool(direction(CAGrad(), torch.zeros(3, 5, dtype=torch.float64)).any())
+    jacobian[0] = 0  # its gain is 0 whatever is done, and no task need lose
+    assert float(direction(CAGrad(0.4), jacobian).norm()) == 0
+
+
+def test_cagrad_of_a_float32_gram_matrix():
+    jacobian = torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float()
+    narrow = CAGrad()((jacobian @ jacobian.T).double()) @ jacobian.double()
+    torch.testing.assert_close(narrow, direction(CAGrad(), jacobian.double()), rtol=1e-4, atol=1e-5)
 
 
 @given(jacobians(("gaussian", "agreeing", "duplicates")))
@@ -157,7 +221,7 @@ def test_nash_between_opposed_tasks_stands_still():
     assert float(found.norm()) < 1e-9
 
 
-@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), NashMTL()])
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), CAGrad(), CAGrad(1.0), NashMTL()])
 @given(jacobian=jacobians(("gaussian", "few dimensions", "agreeing")))
 def test_permutations(weighting, jacobian):
     order = torch.randperm(len(jacobian), generator=torch.Generator().manual_seed(0))
@@ -195,6 +259,8 @@ def test_a_zero_gradient_does_not_stop_the_others(weighting):
 def test_wrong_options():
     with pytest.raises(ValueError, match=r"max_norm must be positive\. Got 0"):
         NashMTL(max_norm=0)
+    with pytest.raises(ValueError, match=r"c must be finite and not negative\. Got -1"):
+        CAGrad(c=-1)
 
 
 def test_a_weighting_of_ones_own():

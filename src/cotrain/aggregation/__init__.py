@@ -1,6 +1,7 @@
 """Combine the gradients of several tasks: IT-MTL, the methods of the literature, and TorchJD's behind one adapter."""
 
 from cotrain.aggregation.aggregation import Aggregation, Choice, GradientAggregation, StepAggregation, Weighting
+from cotrain.aggregation.cagrad import CAGrad
 from cotrain.aggregation.db_mtl import DBMTL
 from cotrain.aggregation.dwa import DWA
 from cotrain.aggregation.famo import FAMO
@@ -24,6 +25,7 @@ __all__ = [
     "MGDA",
     "MGDAUB",
     "Aggregation",
+    "CAGrad",
     "Choice",
     "ChoiceRecord",
     "Decision",

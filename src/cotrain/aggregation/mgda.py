@@ -7,9 +7,9 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from cotrain.aggregation.gram_roots import root, scaled
+from cotrain.aggregation.gram_roots import NumberArray, root, scaled
 
-__all__ = ["MGDA"]
+__all__ = ["MGDA", "shortest"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,15 @@ class MGDA:
         if bool(zero.any()):
             return zero.double() / zero.sum()
         cosines, lengths = scaled(gramian)
-        factor = root(cosines)
         # Unknowns are w times length, whose weighted sum is held; short gradients get the weight.
         shares = lengths.min() / lengths
-        target = np.zeros(len(factor) + 1)
-        target[-1] = 1.0
-        found = nnls(np.vstack([factor, shares]), target, maxiter=30 * len(lengths))[0] * shares
+        found = shortest(root(cosines), shares) * shares
         return torch.from_numpy(found / found.sum())
+
+
+def shortest(factor: NumberArray, shares: NumberArray) -> NumberArray:
+    """The x >= 0 [m] that makes |R x| least for the given shares x, up to a factor; 0 if no share is positive."""
+    target = np.zeros(len(factor) + 1)
+    target[-1] = 1.0
+    found: NumberArray = nnls(np.vstack([factor, shares]), target, maxiter=30 * len(shares))[0]
+    return found

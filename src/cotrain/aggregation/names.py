@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cotrain.aggregation.aggregation import Aggregation, GradientAggregation, Weighting
+from cotrain.aggregation.cagrad import CAGrad
 from cotrain.aggregation.db_mtl import DBMTL
 from cotrain.aggregation.dwa import DWA
 from cotrain.aggregation.famo import FAMO
@@ -152,6 +153,7 @@ def _with_tensors(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
+    "cagrad": _weighed_by(CAGrad),
     "db-mtl": DBMTL,
     "dualproj": _weighed_by(DualProj),
     "dwa": DWA,
@@ -167,7 +169,6 @@ _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "upgrad": _weighed_by(UPGrad),
     # TorchJD's, where nothing of ours takes their place.
     "aligned-mtl": _aggregator("AlignedMTL"),
-    "cagrad": _aggregator("CAGrad", c=0.4),
     "config": _aggregator("ConFIG"),
     "excess-mtl": _aggregator("ExcessMTL"),
     "fairgrad": _aggregator("FairGrad", alpha=2.0),

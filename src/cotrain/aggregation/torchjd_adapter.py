@@ -78,15 +78,12 @@ def from_torchjd(
 
 
 def torchjd_aggregator(name: str, **options: Any) -> nn.Module:
-    """One of `torchjd.aggregation`, such as "CAGrad".
+    """One of `torchjd.aggregation`, such as "IMTLG".
 
     Raises:
-        ImportError: If it needs something that is not installed, with the pip command.
+        ImportError: If TorchJD is not installed, with the pip command.
     """
-    module = require("torchjd.aggregation", extra="torchjd")
-    if name == "CAGrad":
-        require("cvxpy", extra="cagrad")
-    found: nn.Module = getattr(module, name)(**options)
+    found: nn.Module = getattr(require("torchjd.aggregation", extra="torchjd"), name)(**options)
     return found
 
 
