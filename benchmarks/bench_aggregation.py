@@ -28,7 +28,7 @@ from cotrain.aggregation.torchjd_adapter import from_torchjd
 from cotrain.aggregation.upgrad import UPGrad
 
 PARTS = "methods", "adapter", "solvers"
-SLOW = {"gradvac": 40, "fairgrad": 100}
+SLOW = {"gradvac": 40}
 """Tasks up to which a method is timed: more take seconds a step."""
 
 

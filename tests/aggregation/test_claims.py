@@ -16,7 +16,7 @@ CLAIMS = {  # name: options, and what is claimed of independent gradients
     "mgda": ({}, {"no conflict", "shortest average", "linear in one scale"}),
     "cagrad": ({"c": 1.0}, {"no conflict", "linear in one scale"}),
     "nash-mtl": ({"max_norm": INFINITE}, {"no conflict", "equal relative gains", "blind to scales"}),
-    "fairgrad": ({"alpha": 1.0}, {"no conflict", "equal relative gains"}),
+    "fairgrad": ({"alpha": 1.0}, {"no conflict", "equal relative gains", "blind to scales"}),
     "config": ({}, {"no conflict", "equal cosines", "linear in one scale"}),
     "imtl-g": ({}, {"equal cosines", "linear in one scale"}),
     "aligned-mtl": ({}, {"aligned", "linear in one scale"}),

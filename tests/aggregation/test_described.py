@@ -24,7 +24,7 @@ CHANGED = {
     "db-mtl": {"beta": 0.5, "decay": 0.1},
     "dwa": {"period": 5, "temperature": 1.0},
     "excess-mtl": {"robust_step_size": 0.5, "n_warmup_steps": 2},
-    "fairgrad": {"alpha": 1.0, "max_iters": 7},
+    "fairgrad": {"alpha": 1.0},
     "famo": {"lr": 0.1, "weight_decay": 0.0, "least": [0.1, 0.2]},
     "graddrop": {"f": torch.tanh, "leak": [0.5, 0.5]},
     "gradnorm": {"alpha": 1.0, "lr": 0.1, "layer": "last"},

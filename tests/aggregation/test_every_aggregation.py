@@ -27,7 +27,7 @@ every = pytest.mark.parametrize("name", ALL)
 
 WITHOUT_WEIGHTS = ("config", "graddrop", "trimmed-mean")
 NOT_SYMMETRIC = (*RANDOM, "pcd")  # the first task of PCD is the one that matters most
-SLOW_WITH_MANY = {"fairgrad": 30, "gradvac": 60}  # TorchJD's: a root, a loop over pairs
+SLOW_WITH_MANY = {"gradvac": 60}  # TorchJD's: a loop over pairs
 
 
 @every

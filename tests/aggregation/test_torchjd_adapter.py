@@ -15,9 +15,9 @@ from torchjd import scalarization
 
 import cotrain.aggregation
 from cotrain.aggregation.aggregation import GradientAggregation
+from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.names import named
-from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.torchjd_adapter import from_torchjd
 from cotrain.aggregation.upgrad import UPGrad
 
@@ -231,11 +231,14 @@ def test_limit_no_quadprog():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_nash_is_fair_at_alpha_one():
-    gradients = some_gradients(6, 40, dtype=torch.float64)
-    ours, *_ = step(GradientAggregation(NashMTL()), gradients)
-    fair, *_ = step(from_torchjd(theirs.FairGrad(alpha=1.0)), gradients)
-    assert float(torch.cosine_similarity(ours, fair, dim=0)) > 0.9999
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
+def test_fairgrad_is_torchjds_where_that_finds_a_solution(alpha):
+    for seed in range(5):
+        gradients = some_gradients(6, 40, seed, dtype=torch.float64)
+        gramian = gradients @ gradients.T
+        theirs_found, ours = theirs.FairGradWeighting(alpha)(gramian), FairGrad(alpha)(gramian)
+        torch.testing.assert_close(ours, theirs_found, rtol=1e-5, atol=0)
+        torch.testing.assert_close(gramian @ ours, ours ** (-1 / alpha), rtol=1e-10, atol=0)
 
 
 def test_limit_compiled_models():
@@ -291,7 +294,7 @@ def test_without_torchjd_ours_work(monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for name in ("upgrad", "cagrad", "famo", "sum"):
+    for name in ("upgrad", "cagrad", "fairgrad", "famo", "sum"):
         found, *_ = step(named(name), some_gradients(3, 4))
         assert bool(torch.isfinite(found).all())
     assert len(linear_tasks(3)) == 3

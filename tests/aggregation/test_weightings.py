@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cotrain.aggregation.aggregation import GradientAggregation
 from cotrain.aggregation.cagrad import CAGrad
+from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.nash import NashMTL
 from cotrain.aggregation.pcgrad import PCGrad, projected_gradients_of
@@ -221,7 +222,62 @@ def test_nash_between_opposed_tasks_stands_still():
     assert float(found.norm()) < 1e-9
 
 
-@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), CAGrad(), CAGrad(1.0), NashMTL()])
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
+@given(jacobian=jacobians(("gaussian", "duplicates", "agreeing", "few dimensions")))
+def test_fairgrad_gives_gains_that_are_a_power_of_the_weights(alpha, jacobian):
+    gramian = jacobian @ jacobian.T
+    weights = FairGrad(alpha)(gramian)
+    cosines = gramian / gramian.diagonal().sqrt() / gramian.diagonal().sqrt().unsqueeze(1)
+    if float(nnls(np.vstack([cosines.numpy(), np.ones(len(cosines))]), np.eye(len(cosines) + 1)[-1])[1]) > 0.1:
+        torch.testing.assert_close((gramian @ weights) ** alpha * weights, torch.ones_like(weights), rtol=1e-5, atol=0)
+    assert float(weights.min()) > 0
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@given(jacobian=jacobians(("gaussian", "duplicates", "agreeing")), factor=st.floats(1e-3, 1e3))
+def test_fairgrad_scales_with_the_gradients_to_a_power(alpha, jacobian, factor):
+    found, expected = direction(FairGrad(alpha), factor * jacobian), direction(FairGrad(alpha), jacobian)
+    expected = factor ** ((1 - alpha) / (1 + alpha)) * expected
+    assert float((found - expected).norm()) < 1e-6 * float(expected.norm())
+
+
+@given(solvable)
+def test_fairgrad_of_one_is_nash_without_clipping(jacobian):
+    ours, nash = (direction(weighting, jacobian) for weighting in (FairGrad(1.0), NashMTL(max_norm=float("inf"))))
+    assert float((ours - nash).norm()) < 1e-6 * float(nash.norm())
+
+
+def test_fairgrad_of_zero_is_the_mean_and_of_more_evens_the_gains():
+    jacobian = torch.randn(6, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(direction(FairGrad(0), jacobian), jacobian.mean(0))
+    gains = [jacobian @ direction(FairGrad(alpha), jacobian) for alpha in (1, 2, 8)]
+    ratios = [float(of_tasks.max() / of_tasks.min()) for of_tasks in gains]
+    assert ratios == sorted(ratios, reverse=True)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0, 10.0])
+def test_fairgrad_without_a_solution_stands_still(alpha):
+    gradient = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = direction(FairGrad(alpha), torch.cat([gradient, -gradient]))
+    assert float(found.norm()) < 1e-9
+    unequal = direction(FairGrad(alpha), torch.cat([gradient, -2 * gradient]))
+    assert float(unequal.norm()) < 0.1 * float(gradient.norm())
+
+
+@pytest.mark.parametrize("m", [100, 1000])
+def test_of_very_many_tasks(m):
+    """More than dimensions, of lengths over four orders of magnitude, and many that conflict."""
+    generator = torch.Generator().manual_seed(m)
+    jacobian = torch.randn(m, m // 2, generator=generator, dtype=torch.float64) + 0.2
+    jacobian *= 10 ** (4 * torch.rand(m, 1, generator=generator, dtype=torch.float64) - 2)
+    gramian = jacobian @ jacobian.T
+    weights = FairGrad()(gramian)
+    torch.testing.assert_close(gramian @ weights * weights.sqrt(), torch.ones_like(weights), rtol=1e-6, atol=0)
+    helped = CAGrad(1.0)(gramian)
+    assert float((gramian @ helped / gramian.diagonal().sqrt()).min()) > 0
+
+
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), MGDA(), CAGrad(), CAGrad(1.0), NashMTL(), FairGrad()])
 @given(jacobian=jacobians(("gaussian", "few dimensions", "agreeing")))
 def test_permutations(weighting, jacobian):
     order = torch.randperm(len(jacobian), generator=torch.Generator().manual_seed(0))
@@ -245,13 +301,13 @@ def test_pcgrad_is_the_published_loop(jacobian, seed):
         torch.testing.assert_close(found[task], projected, rtol=1e-5, atol=1e-6 * scale)
 
 
-@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), NashMTL()])
+@pytest.mark.parametrize("weighting", [UPGrad(), DualProj(), NashMTL(), FairGrad()])
 def test_a_zero_gradient_does_not_stop_the_others(weighting):
     jacobian = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     without = direction(weighting, jacobian[1:])
     jacobian[0] = 0
     found = direction(weighting, jacobian)
-    factor = 1.0 if isinstance(weighting, NashMTL) else 3 / 4
+    factor = 1.0 if isinstance(weighting, NashMTL | FairGrad) else 3 / 4
     torch.testing.assert_close(found, factor * without)
     assert float(direction(MGDA(), jacobian).norm()) == 0  # a stationary point, by its definition
 
@@ -261,6 +317,8 @@ def test_wrong_options():
         NashMTL(max_norm=0)
     with pytest.raises(ValueError, match=r"c must be finite and not negative\. Got -1"):
         CAGrad(c=-1)
+    with pytest.raises(ValueError, match=r"alpha must be finite and not negative\. Got inf"):
+        FairGrad(alpha=float("inf"))
 
 
 def test_a_weighting_of_ones_own():

@@ -4,6 +4,7 @@ from cotrain.aggregation.aggregation import Aggregation, Choice, GradientAggrega
 from cotrain.aggregation.cagrad import CAGrad
 from cotrain.aggregation.db_mtl import DBMTL
 from cotrain.aggregation.dwa import DWA
+from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.famo import FAMO
 from cotrain.aggregation.gradnorm import GradNorm
 from cotrain.aggregation.loss_weights import LogSum, Sum
@@ -30,6 +31,7 @@ __all__ = [
     "ChoiceRecord",
     "Decision",
     "DualProj",
+    "FairGrad",
     "GradNorm",
     "GradientAggregation",
     "LogSum",

@@ -12,6 +12,7 @@ from cotrain.aggregation.aggregation import Aggregation, GradientAggregation, We
 from cotrain.aggregation.cagrad import CAGrad
 from cotrain.aggregation.db_mtl import DBMTL
 from cotrain.aggregation.dwa import DWA
+from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.famo import FAMO
 from cotrain.aggregation.gradnorm import GradNorm
 from cotrain.aggregation.loss_weights import LogSum, Sum
@@ -157,6 +158,7 @@ _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "db-mtl": DBMTL,
     "dualproj": _weighed_by(DualProj),
     "dwa": DWA,
+    "fairgrad": _weighed_by(FairGrad),
     "famo": FAMO,
     "gradnorm": GradNorm,
     "log-sum": LogSum,
@@ -171,7 +173,6 @@ _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "aligned-mtl": _aggregator("AlignedMTL"),
     "config": _aggregator("ConFIG"),
     "excess-mtl": _aggregator("ExcessMTL"),
-    "fairgrad": _aggregator("FairGrad", alpha=2.0),
     "graddrop": _aggregator("GradDrop"),
     "gradvac": _aggregator("GradVac"),
     "imtl-g": _aggregator("IMTLG"),
