@@ -28,8 +28,6 @@ from cotrain.aggregation.torchjd_adapter import from_torchjd
 from cotrain.aggregation.upgrad import UPGrad
 
 PARTS = "methods", "adapter", "solvers"
-SLOW = {"gradvac": 40}
-"""Tasks up to which a method is timed: more take seconds a step."""
 
 
 def main() -> None:
@@ -46,8 +44,7 @@ def main() -> None:
         for n_tasks in chosen.tasks:
             if "methods" in chosen.parts:
                 for name in chosen.methods:
-                    if n_tasks <= SLOW.get(name, n_tasks):
-                        found += _cost(network, trunk, width, n_tasks, name, chosen.rounds)
+                    found += _cost(network, trunk, width, n_tasks, name, chosen.rounds)
             if "adapter" in chosen.parts:
                 found += _adapter(network, trunk, width, n_tasks, chosen.rounds)
     if "solvers" in chosen.parts:

@@ -28,7 +28,7 @@ CHANGED = {
     "famo": {"lr": 0.1, "weight_decay": 0.0, "least": [0.1, 0.2]},
     "graddrop": {"f": torch.tanh, "leak": [0.5, 0.5]},
     "gradnorm": {"alpha": 1.0, "lr": 0.1, "layer": "last"},
-    "gradvac": {"beta": 0.1, "eps": 1e-6},
+    "gradvac": {"beta": 0.1, "seed": 1},
     "imtl-l": {"lr": 0.1},
     "krum": {"n_byzantine": 2, "n_selected": 2},
     "mgda-ub": {"features": "trunk"},

@@ -7,6 +7,7 @@ from cotrain.aggregation.dwa import DWA
 from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.famo import FAMO
 from cotrain.aggregation.gradnorm import GradNorm
+from cotrain.aggregation.gradvac import GradVac
 from cotrain.aggregation.loss_weights import LogSum, Sum
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.mgda_ub import MGDAUB
@@ -33,6 +34,7 @@ __all__ = [
     "DualProj",
     "FairGrad",
     "GradNorm",
+    "GradVac",
     "GradientAggregation",
     "LogSum",
     "NashMTL",

@@ -15,6 +15,7 @@ from cotrain.aggregation.dwa import DWA
 from cotrain.aggregation.fairgrad import FairGrad
 from cotrain.aggregation.famo import FAMO
 from cotrain.aggregation.gradnorm import GradNorm
+from cotrain.aggregation.gradvac import GradVac
 from cotrain.aggregation.loss_weights import LogSum, Sum
 from cotrain.aggregation.mgda import MGDA
 from cotrain.aggregation.mgda_ub import MGDAUB
@@ -161,6 +162,7 @@ _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "fairgrad": _weighed_by(FairGrad),
     "famo": FAMO,
     "gradnorm": GradNorm,
+    "gradvac": GradVac,
     "log-sum": LogSum,
     "mgda": _weighed_by(MGDA),
     "mgda-ub": MGDAUB,
@@ -174,7 +176,6 @@ _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
     "config": _aggregator("ConFIG"),
     "excess-mtl": _aggregator("ExcessMTL"),
     "graddrop": _aggregator("GradDrop"),
-    "gradvac": _aggregator("GradVac"),
     "imtl-g": _aggregator("IMTLG"),
     "krum": _aggregator("Krum", lambda chosen: int(chosen["n_byzantine"]) + 3, n_byzantine=1),
     "mean": _aggregator("Mean"),
