@@ -151,6 +151,18 @@ def test_cagrad_stands_still_where_gradients_balance_each_other():
     assert float(direction(CAGrad(0.4), jacobian).norm()) == 0
 
 
+@pytest.mark.parametrize("c", [0.4, 1.0])
+@given(jacobian=jacobians())
+def test_a_zero_gradient_is_to_cagrad_a_task_that_gains_nothing(c, jacobian):
+    """If all others could gain the direction is 0, and else it is theirs, with a mean that is shorter."""
+    zero = torch.zeros(1, jacobian.shape[1], dtype=torch.float64)
+    found, alone = direction(CAGrad(c), torch.cat([zero, jacobian])), direction(CAGrad(c), jacobian)
+    if bool(found.any()):
+        share = len(jacobian) / (len(jacobian) + 1)
+        torch.testing.assert_close(found, share * alone, rtol=1e-6, atol=1e-9 * float(jacobian.norm()))
+        assert float((jacobian @ found).min()) < 1e-9 * float(jacobian.norm()) ** 2
+
+
 def test_cagrad_of_a_float32_gram_matrix():
     jacobian = torch.randn(20, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float()
     narrow = CAGrad()((jacobian @ jacobian.T).double()) @ jacobian.double()

@@ -14,7 +14,7 @@ __all__ = ["CAGrad"]
 ROUNDS = 50
 
 ROUNDING = 1e-15
-"""Of a difference of F, by the size of its terms."""
+"""Of F, by the lengths of the gradients that are weighted and of g0."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +41,48 @@ class CAGrad:
 
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] non-negative weights from the Gram matrix [m, m]."""
+        m = len(gramian)
+        equal = torch.full((m,), 1 / m, dtype=torch.float64)
         cosines, lengths = scaled(gramian)
-        factor = root(cosines)
-        mean = np.full(len(lengths), 1 / len(lengths))
-        away = self.c * float(np.linalg.norm(factor @ (mean * lengths)))
-        if away == 0:
-            return torch.from_numpy(mean)
         some = np.diagonal(cosines) > 0
-        longest = lengths.max(where=some, initial=0.0)
-        lengths, away = np.where(some, lengths / longest, 1.0), away / longest
-        found = _least(factor, lengths, mean, away)
-        norm = float(np.linalg.norm(factor @ (found * lengths)))
-        if norm <= rounding(gramian) ** 0.5 * float(np.linalg.norm(found * lengths)):
-            return torch.zeros(len(mean), dtype=torch.float64)
-        return torch.from_numpy(mean + away / norm * found)
+        if not some.any():
+            return equal
+        factor, lengths = root(cosines[np.ix_(some, some)]), lengths[some] / lengths[some].max()
+        mean = factor @ lengths / m
+        away = self.c * float(np.linalg.norm(mean))
+        if away == 0:
+            return equal
+        added, worst = _least(factor, lengths, mean, away)
+        norm = float(np.linalg.norm(factor @ added))
+        weights = np.zeros(m)
+        if (worst < 0 or some.all()) and norm > rounding(gramian) ** 0.5 * float(np.linalg.norm(added)):
+            weights[some] = away / norm * added / lengths
+            weights += 1 / m
+        return torch.from_numpy(weights)
 
 
-def _least(factor: NumberArray, lengths: NumberArray, mean: NumberArray, away: float) -> NumberArray:
-    """The w of least F, where `away` is c |g0|."""
-    gains = factor.T @ (factor @ (mean * lengths))  # <g_i, g0> / |g_i|
-    best, (least, _) = mean, _objective(factor, lengths, gains, mean, away)
+def _least(factor: NumberArray, lengths: NumberArray, mean: NumberArray, away: float) -> tuple[NumberArray, float]:
+    """The w of least F times the gradients' lengths, and F; `mean` is g0 and `away` c |g0|."""
+    gains = factor.T @ mean  # <g_i, g0> / |g_i|
+    size = ROUNDING * (float(np.linalg.norm(mean)) + away)
+
+    def objective(scaled_weights: NumberArray) -> float:
+        return float(scaled_weights @ gains) + away * float(np.linalg.norm(factor @ scaled_weights))
+
+    best = lengths / len(lengths)
+    least = objective(best)
     for _ in range(ROUNDS):
         missing = least / lengths - gains
-        found = shortest(factor, missing / np.abs(missing).max()) / lengths
+        found = shortest(factor, missing / np.abs(missing).max())
         if not found.any():
             break  # g0 itself gains as much for every task
-        found /= found.sum()
-        value, size = _objective(factor, lengths, gains, found, away)
-        if value < least + ROUNDING * size:
+        found /= (found / lengths).sum()
+        value, within = objective(found), size * float(found.sum())
+        if abs(value) <= within:
+            value = 0.0  # of gradients that balance each other: rounded up, no direction would gain it
+        if value < least + within:
             best = found
-        if value >= least - ROUNDING * size:
+        if value >= least - within:
             break
         least = value
-    return best
-
-
-def _objective(
-    factor: NumberArray, lengths: NumberArray, gains: NumberArray, weights: NumberArray, away: float
-) -> tuple[float, float]:
-    """F, and the size of its terms, by which it is rounded."""
-    parts = weights * lengths * gains
-    length = away * float(np.linalg.norm(factor @ (weights * lengths)))
-    return float(parts.sum()) + length, float(np.abs(parts).sum()) + length
+    return best, objective(best)
