@@ -94,3 +94,14 @@ def test_a_task_that_comes_and_goes_leaves_the_targets_of_the_others():
 def test_a_share_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"beta is a share, from 0 to 1\. Got 1\.5"):
         GradVac(beta=1.5)
+
+
+def test_a_sum_beyond_all_numbers_is_no_step_and_is_forgotten(assert_same):
+    """Every gradient is finite; what comes after is as if the step had not been."""
+    gradients, vaccine, spared = some_gradients(3, 7), GradVac(), GradVac()
+    step(vaccine, gradients), step(spared, gradients)
+    with pytest.warns(UserWarning, match="The combined gradient is NaN or infinite"):
+        step(vaccine, torch.full((3, 7), 1e38))
+    assert vaccine.skipped_steps == 1
+    assert_same(step(vaccine, gradients), step(spared, gradients))
+    assert_same(vaccine.state_dict()["targets"], spared.state_dict()["targets"])
