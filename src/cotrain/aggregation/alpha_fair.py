@@ -42,7 +42,7 @@ def alpha_fair(cosines: NumberArray, lengths: NumberArray, power: float) -> Numb
     ridged = cosines + RIDGE * np.eye(len(cosines))
     point = problem.solved(ridged, problem.start(ridged), ROUNDS)
     exact = problem.solved(cosines, point, round(LAST_ROUNDS * max(1, 1 / power)))
-    return exact if problem.residual(exact, cosines @ exact) < FOUND else point
+    return exact if _residual(cosines @ exact, problem.wanted(exact)) < FOUND else point
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,17 @@ class _Problem:
         found: NumberArray = (point / self.lengths) ** -self.power / self.lengths
         return found
 
-    def residual(self, point: NumberArray, seen: NumberArray) -> float:
-        return float(np.abs(seen / self.wanted(point) - 1).max())
-
     def solved(self, matrix: NumberArray, point: NumberArray, rounds: int) -> NumberArray:
-        seen = matrix @ point
+        seen, wanted = matrix @ point, self.wanted(point)
         last = np.inf
         for _ in range(rounds):
-            residual = self.residual(point, seen)
+            residual = _residual(seen, wanted)
             if residual < EXACT or (residual < NEAR and residual > last / 2):
                 break  # found, or as near as rounding lets it come
             last = residual
-            wanted = self.wanted(point)
-            gradient = seen - wanted
-            _, move, failed = dposv(matrix + np.diag(self.power * wanted / point), -gradient)
+            gradient, curved = seen - wanted, matrix.copy()
+            curved.flat[:: len(point) + 1] += self.power * wanted / point
+            _, move, failed = dposv(curved, -gradient)
             if failed or np.abs(move / point).max() < STILL:
                 break  # rounding has made it indefinite, so far along as one is without a solution; or it decides
             slope, falling = float(gradient @ move), move < 0
@@ -85,11 +82,15 @@ class _Problem:
             shorter = min(farthest, 1 / (1 + max(-slope, 0.0) ** 0.5))
             for step in (farthest, *(shorter / 4**times for times in range(SHORTER))):
                 trial = point + step * move
-                trial_seen = matrix @ trial
+                trial_seen, trial_wanted = matrix @ trial, self.wanted(trial)
                 # By slopes, as near the minimum differences of the objective are rounding.
-                if float((trial_seen - self.wanted(trial)) @ move) <= OVERSHOT * abs(slope):
+                if float((trial_seen - trial_wanted) @ move) <= OVERSHOT * abs(slope):
                     break
             else:
                 break
-            point, seen = trial, trial_seen
+            point, seen, wanted = trial, trial_seen, trial_wanted
         return point
+
+
+def _residual(seen: NumberArray, wanted: NumberArray) -> float:
+    return float(np.abs(seen / wanted - 1).max())
