@@ -105,10 +105,6 @@ def register(name: str, make: Callable[..., Aggregation | Weighting]) -> None:
     _MAKERS[name] = make
 
 
-def _weighed_by(weighting: Callable[..., Weighting]) -> Callable[..., Aggregation]:
-    return lambda **options: GradientAggregation(weighting(**options))
-
-
 def _aggregator(
     name: str, fewest: Callable[[Mapping[str, Any]], int] = lambda _: 1, **defaults: Any
 ) -> Callable[..., Aggregation]:
@@ -155,22 +151,22 @@ def _with_tensors(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _MAKERS: dict[str, Callable[..., Aggregation | Weighting]] = {
-    "cagrad": _weighed_by(CAGrad),
+    "cagrad": CAGrad,
     "db-mtl": DBMTL,
-    "dualproj": _weighed_by(DualProj),
+    "dualproj": DualProj,
     "dwa": DWA,
-    "fairgrad": _weighed_by(FairGrad),
+    "fairgrad": FairGrad,
     "famo": FAMO,
     "gradnorm": GradNorm,
     "gradvac": GradVac,
     "log-sum": LogSum,
-    "mgda": _weighed_by(MGDA),
+    "mgda": MGDA,
     "mgda-ub": MGDAUB,
-    "nash-mtl": _weighed_by(NashMTL),
-    "pcgrad": _weighed_by(PCGrad),
+    "nash-mtl": NashMTL,
+    "pcgrad": PCGrad,
     "sum": Sum,
     "transference": TransferenceAggregation,
-    "upgrad": _weighed_by(UPGrad),
+    "upgrad": UPGrad,
     # TorchJD's, where nothing of ours takes their place.
     "aligned-mtl": _aggregator("AlignedMTL"),
     "config": _aggregator("ConFIG"),
