@@ -9,6 +9,7 @@ from torch import Tensor
 from cotrain.aggregation.aggregation import Choice, Combined, StepAggregation, weighed
 from cotrain.aggregation.gradients import NotFiniteError, TrainingPass
 from cotrain.aggregation.gram_roots import scaled
+from cotrain.aggregation.pcgrad import random_orders
 from cotrain.aggregation.seeds import Seed, seed_from
 from cotrain.aggregation.split import Split
 from cotrain.task import Batch
@@ -93,7 +94,7 @@ def turned(gramian: Tensor, targets: Tensor, generator: torch.Generator) -> tupl
     tasks, sines = torch.arange(m), (1 - targets.square()).sqrt().clamp(min=LEAST_SINE)
     coefficients, products = torch.eye(m, dtype=cosines.dtype), cosines.clone()
     squares, met = cosines.diagonal().clone(), torch.full_like(cosines, torch.nan)
-    for others in torch.rand(m, m, generator=generator).argsort(1).T:
+    for others in random_orders(m, generator):
         own = squares.clamp(min=0).sqrt()
         both = some & some[others] & (others != tasks) & (own > 0)
         product, target = products[tasks, others], targets[tasks, others]

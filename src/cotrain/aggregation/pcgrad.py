@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cotrain.aggregation.seeds import Seed, seed_from
 
-__all__ = ["PCGrad", "projected_gradients_of"]
+__all__ = ["PCGrad", "projected_gradients_of", "random_orders"]
 
 
 class PCGrad:
@@ -53,11 +53,15 @@ def projected_gradients_of(gramian: Tensor, generator: torch.Generator) -> Tenso
     m = len(gramian)
     coefficients = torch.eye(m, dtype=gramian.dtype)
     products = gramian.clone()
-    orders = torch.rand(m, m, generator=generator).argsort(1).T
     tasks, squares = torch.arange(m), gramian.diagonal().clamp(min=torch.finfo(gramian.dtype).tiny)
-    for others in orders:
+    for others in random_orders(m, generator):
         amount = products[tasks, others].clamp(max=0) / squares[others]
         amount[others == tasks] = 0  # no task is projected off itself
         coefficients[tasks, others] -= amount
         products.addcmul_(amount[:, None], gramian[others], value=-1)
     return coefficients
+
+
+def random_orders(m: int, generator: torch.Generator) -> Tensor:
+    """[m, m]: in row k the k-th task that each of m tasks looks at, itself among them; every task in its own order."""
+    return torch.rand(m, m, generator=generator).argsort(1).T
