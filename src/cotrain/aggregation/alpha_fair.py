@@ -31,18 +31,19 @@ def alpha_fair(cosines: NumberArray, lengths: NumberArray, power: float) -> Numb
     to 20 rounds for p of 1/2 to 2.
 
     Args:
-        cosines: [m, m] of gradients that are not 0.
+        cosines: [m, m]; those of a gradient of 0 are 0.
         lengths: [m].
         power: p > 0.
 
     Returns:
-        [m]; where there is no solution that of the ridged cosines, whose weighted gradients all but cancel.
+        [m], 0 for gradients of 0; where there is no solution that of the ridged cosines, whose weighted gradients all
+        but cancel.
     """
-    problem = _Problem(lengths, power)
-    ridged = cosines + RIDGE * np.eye(len(cosines))
-    point = problem.solved(ridged, problem.start(ridged), ROUNDS)
-    exact = problem.solved(cosines, point, round(LAST_ROUNDS * max(1, 1 / power)))
-    return exact if _residual(cosines @ exact, problem.wanted(exact)) < FOUND else point
+    some = np.diagonal(cosines) > 0
+    found = np.zeros(len(lengths))
+    if some.any():
+        found[some] = _Problem(lengths[some], power).solution(cosines[np.ix_(some, some)])
+    return found
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class _Problem:
 
     lengths: NumberArray
     power: float
+
+    def solution(self, cosines: NumberArray) -> NumberArray:
+        """Of the ridged cosines; then, if there is one, of the cosines themselves."""
+        ridged = cosines + RIDGE * np.eye(len(cosines))
+        point = self.solved(ridged, self.start(ridged), ROUNDS)
+        exact = self.solved(cosines, point, round(LAST_ROUNDS * max(1, 1 / self.power)))
+        return exact if _residual(cosines @ exact, self.wanted(exact)) < FOUND else point
 
     def start(self, matrix: NumberArray) -> NumberArray:
         """The best multiple of what would solve it if the gradients were orthogonal."""

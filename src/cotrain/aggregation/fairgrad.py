@@ -37,8 +37,4 @@ class FairGrad:
         cosines, lengths = scaled(gramian)
         if self.alpha == 0:
             return torch.full((len(lengths),), 1 / len(lengths), dtype=torch.float64)
-        some = np.diagonal(cosines) > 0
-        weights = np.zeros(len(lengths))
-        if some.any():
-            weights[some] = alpha_fair(cosines[np.ix_(some, some)], lengths[some], 1 / self.alpha) / lengths[some]
-        return torch.from_numpy(weights)
+        return torch.from_numpy(alpha_fair(cosines, lengths, 1 / self.alpha) / lengths)

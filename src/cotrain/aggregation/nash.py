@@ -34,11 +34,6 @@ class NashMTL:
     def __call__(self, gramian: Tensor) -> Tensor:
         """[m] weights from the Gram matrix [m, m]."""
         cosines, lengths = scaled(gramian)
-        some = np.diagonal(cosines) > 0
-        weights = np.zeros(len(lengths))
-        if some.any():
-            cosines = cosines[np.ix_(some, some)]
-            found = alpha_fair(cosines, np.ones(len(cosines)), power=1.0)
-            norm = max(float(found @ cosines @ found), 0.0) ** 0.5
-            weights[some] = found / lengths[some] * (self.max_norm / norm if norm > self.max_norm else 1.0)
-        return torch.from_numpy(weights)
+        found = alpha_fair(cosines, np.ones(len(cosines)), power=1.0)
+        norm = max(float(found @ cosines @ found), 0.0) ** 0.5
+        return torch.from_numpy(found / lengths * (self.max_norm / norm if norm > self.max_norm else 1.0))
